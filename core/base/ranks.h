@@ -7,6 +7,7 @@
 typedef struct td_ranks {
     int         rank, size; /* 0 of 1 without a launcher */
     int         local;      /* processes on this host; 0: unknown */
+    int         place;      /* of this process among them, from 0; -1: unknown */
     const char *launcher;   /* "mpirun", "srun", "torchrun"; NULL: none */
 } td_ranks;
 

@@ -23,6 +23,7 @@
 
 #include "base/cgroup.h"
 #include "base/float_mode.h"
+#include "base/ranks.h"
 
 enum { SPINS = 4000 /* tens of microseconds */, MAX_THREADS = 1024 };
 
@@ -271,6 +272,7 @@ static int start(td_pool *p)
 static td_pool *make(int threads, td_journal *log)
 {
     td_pool *p = calloc(1, sizeof *p);
+    td_ranks started = td_ranks_of_environment();
     /* the caller needs no entry, but calloc may return NULL for a count of 0 */
     worker  *workers = calloc((size_t)threads, sizeof *workers);
     share   *shares = aligned_alloc(sizeof *shares, (size_t)threads * sizeof *shares);
@@ -280,9 +282,13 @@ static td_pool *make(int threads, td_journal *log)
         free(shares);
         return NULL;
     }
-    p->services = (td_services){
-        .size = sizeof p->services, .threads = threads, .parallel = parallel, .log = say, .host = p
-    };
+    p->services = (td_services){ .size = sizeof p->services,
+                                 .threads = threads,
+                                 .parallel = parallel,
+                                 .log = say,
+                                 .host = p,
+                                 .processes = started.local,
+                                 .process = started.place };
     p->workers = workers;
     p->shares = shares;
     p->log = log;

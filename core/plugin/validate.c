@@ -7,6 +7,7 @@
 #include "base/text.h"
 #include "plugin/kinds.h"
 #include "plugin/options.h"
+#include "tandem/kind/comm.h"
 #include "tandem/kind/kernels.h"
 #include "tandem/kind/op.h"
 
@@ -236,6 +237,18 @@ static const char *wrong_op(const td_op *o)
     return NULL;
 }
 
+/* If `backend` is set, the hooks after it are called. An older module's struct may end before them. */
+static const char *wrong_comm(const td_plugin *p)
+{
+    td_comm c = { .backend = NULL };
+    memcpy(&c, p, p->size < sizeof c ? p->size : sizeof c);
+    return !c.backend || (c.attach && c.detach && c.device_begin && c.device_end &&
+                          c.device_all_reduce && c.device_all_to_all && c.device_all_gather &&
+                          c.device_broadcast && c.device_wait)
+               ? NULL
+               : "names a backend, but lacks a hook for its memory";
+}
+
 /* Checks the hooks that the host calls without testing, and the fields that it uses as indices. */
 static int check_hooks(const char *path, const td_plugin *p, td_error *error)
 {
@@ -246,8 +259,12 @@ static int check_hooks(const char *path, const td_plugin *p, td_error *error)
     /* these two kinds carry tables that the host indexes by */
     if (!strcmp(p->kind, TD_KERNELS_KIND))
         return check_kernels(path, (const td_kernels *)(const void *)p, error);
-    wrong = strcmp(p->kind, TD_OP_KIND) ? NULL : wrong_op((const td_op *)(const void *)p);
-    return wrong ? td_fail(error, TD_EPLUGIN, "'%s': op '%s' %s", path, p->name, wrong) : 0;
+    wrong = !strcmp(p->kind, TD_OP_KIND)     ? wrong_op((const td_op *)(const void *)p)
+            : !strcmp(p->kind, TD_COMM_KIND) ? wrong_comm(p)
+                                             : NULL;
+    return wrong ? td_fail(error, TD_EPLUGIN, "'%s': %.*s '%s' %s", path,
+                           (int)strcspn(p->kind, "/"), p->kind, p->name, wrong)
+                 : 0;
 }
 
 /* ---- plugins --------------------------------------------------------------------------------- */

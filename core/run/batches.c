@@ -79,16 +79,31 @@ int td_session_imagine(td_session *s, int64_t processes, td_error *error)
 
 /* ---- planning -------------------------------------------------------------------------------- */
 
+/* Whether the devices of the processes will be connected; imagined ones have the default comm. */
+static bool is_attached(const td_session *s, const td_device *d)
+{
+    const td_plugin *comm;
+    const char      *backend;
+    if (!s->imagined)
+        return td_team_reaches(s->team, d);
+    comm = td_registry_find(s->registry, TD_COMM_KIND,
+                            td_experiment_comm(s->registry, s->x->config, s->imagined), NULL);
+    backend = comm ? ((const td_comm *)(const void *)comm)->backend : NULL;
+    return backend && !strcmp(backend, d->backend->plugin.name);
+}
+
 /* Memory for the sums of a step's gradients, beyond `gradients`. */
 static size_t bytes_of_sums(const td_session *s, td_engine *engine, int64_t n_micro,
                             size_t gradients)
 {
-    td_reduce how = (td_reduce)s->x->train.reduce;
+    td_reduction_spec spec = { .how = (td_reduce)s->x->train.reduce,
+                               .n_micro = n_micro,
+                               .shared = s->x->train.shard != TD_SHARD_NONE,
+                               .attached = is_attached(s, td_engine_device(engine)) };
     if (td_engine_exchanges(engine))
-        return (size_t)td_dealing_bytes(engine, td_session_processes(s), how, n_micro,
+        return (size_t)td_dealing_bytes(engine, td_session_processes(s), spec.how, n_micro,
                                         TD_DEALING_CHUNK);
-    return td_reduction_bytes(td_team_rank(s->team), td_session_processes(s), how, n_micro,
-                              gradients);
+    return td_reduction_bytes(td_team_rank(s->team), td_session_processes(s), &spec, gradients);
 }
 
 /* The plans of a step: gradients and update; accumulation, if it has several micro-batches; norms,

@@ -13,22 +13,68 @@
 #include "base/clock.h"
 #include "plugin/hook.h"
 #include "tandem/kind/schedule.h"
+#include "train/reduce.h"
 
 enum { MOST = 4096, LEAST = 3, WARM = 2, PROFILED = 5 }; /* steps */
 enum { PEAKS = 4 };                                      /* measurements of the peak */
 
-static int one_step(td_session *s, const td_batch *b, int64_t k, double *flops, td_error *error)
+/* What a step is made of. */
+typedef struct work {
+    td_session     *session;
+    const td_batch *batch;
+    td_reduction   *reduction; /* NULL: there is one process */
+} work;
+
+/* One micro-batch of a batch that has one for each process. */
+static int compute(const work *w, int64_t k, double *flops, td_error *error)
+{
+    td_session  *s = w->session;
+    double       weight = td_batch_weight(w->batch) * td_team_size(s->team);
+    td_micro     micro = { .batch = w->batch, .divisor = weight, .step = (int32_t)k };
+    td_micro_out out;
+    int          code = td_engine_gradient(s->engine, &micro, &out, error);
+    *flops = out.flops;
+    if (!w->reduction)
+        return code;
+    if (!code)
+        code = td_reduction_put(w->reduction, td_team_rank(s->team), error);
+    /* as in training: a rank that fails must not leave the others waiting */
+    return td_team_agree(s->team, code, error);
+}
+
+/* If the update is sharded, the norm is that of all ranks' gradients. */
+static int sum_squares(td_session *s, td_error *error)
+{
+    double *squares;
+    int64_t count;
+    int     code = td_engine_square(s->engine, &squares, &count, error);
+    if (td_team_sum(s->team, squares, count, error))
+        return td_failed(error, TD_EIO);
+    return td_team_agree(s->team, code, error);
+}
+
+static int update(td_session *s, int64_t k, td_error *error)
 {
     const td_schedule *schedule = (const void *)s->x->schedule.plugin;
-    td_micro           micro = { .batch = b, .divisor = td_batch_weight(b), .step = (int32_t)k };
-    td_micro_out       out;
+    double             rate = TD_HOOK(schedule, rate, s->x->schedule.config, k);
+    bool               shared = td_engine_model(s->engine)->shard.size > 1;
     td_update_out      u;
-    int                code = td_engine_gradient(s->engine, &micro, &out, error);
-    *flops = out.flops;
+    int                code = shared ? sum_squares(s, error) : 0;
     /* no limit: a skipped update would make steps cheaper */
-    return code ? code
-                : td_engine_update(s->engine, TD_HOOK(schedule, rate, s->x->schedule.config, k),
-                                   k + 1, (double)INFINITY, &u, error);
+    if (!code)
+        code = td_engine_update(s->engine, rate, k + 1, (double)INFINITY, &u, error);
+    if (!shared)
+        return code;
+    code = td_team_agree(s->team, code, error);
+    return code ? code : td_team_share_owned(s->team, s->engine, error);
+}
+
+static int one_step(const work *w, int64_t k, double *flops, td_error *error)
+{
+    int code = compute(w, k, flops, error);
+    if (!code && w->reduction)
+        code = td_reduction_finish(w->reduction, error);
+    return code ? code : update(w->session, k, error);
 }
 
 static int by_value(const void *a, const void *b)
@@ -50,20 +96,29 @@ static double launches(const td_session *s)
     return d->backend->launches ? (double)TD_HOOK_QUICK(d->backend, launches, d->state) : 0;
 }
 
-static int measure(td_session *s, const td_batch *b, double seconds, td_benchmark *out,
-                   td_error *error)
+/* The leader decides for all. */
+static int ask_to_go_on(td_session *s, const td_benchmark *b, double end, bool *goes_on,
+                        td_error *error)
 {
-    double times[MOST], end, queued;
-    int    code = 0;
+    *goes_on = b->steps < MOST && (b->steps < LEAST || td_now() < end);
+    return td_team_share(s->team, goes_on, sizeof *goes_on, error);
+}
+
+static int measure(const work *w, double seconds, td_benchmark *out, td_error *error)
+{
+    td_session *s = w->session;
+    double      times[MOST], end, queued;
+    bool        goes_on = true;
+    int         code = 0;
 
     /* the first step touches all memory for the first time */
     for (int64_t k = 0; k < WARM && !code; k++)
-        code = one_step(s, b, k, &out->flops, error);
+        code = one_step(w, k, &out->flops, error);
     queued = launches(s);
     end = td_now() + seconds;
-    while (!code && out->steps < MOST && (out->steps < LEAST || td_now() < end)) {
+    while (!code && !(code = ask_to_go_on(s, out, end, &goes_on, error)) && goes_on) {
         double start = td_now();
-        code = one_step(s, b, out->steps + WARM, &out->flops, error);
+        code = one_step(w, out->steps + WARM, &out->flops, error);
         times[out->steps++] = td_now() - start;
     }
     if (code)
@@ -95,50 +150,73 @@ void td_benchmark_sort(td_profile_row *profile, size_t *n)
 }
 
 /* Runs separate steps, because timing each op takes time itself. */
-static int profile(td_session *s, const td_batch *b, td_benchmark *out, td_error *error)
+static int profile(const work *w, td_benchmark *out, td_error *error)
 {
-    double flops;
-    int    code = 0;
+    td_session *s = w->session;
+    double      flops;
+    int         code = 0;
     td_engine_profile(s->engine, true);
     for (int64_t k = 0; k < PROFILED && !code; k++)
-        code = one_step(s, b, k, &flops, error);
+        code = one_step(w, k, &flops, error);
     out->profiled = PROFILED;
     out->n_profile = td_engine_profile_rows(s->engine, out->profile, TD_BENCHMARK_OPS);
     td_benchmark_sort(out->profile, &out->n_profile);
     return code;
 }
 
-static int run(td_session *s, const td_batch *b, double seconds, bool profiled, td_benchmark *out,
-               td_error *error)
+/* As at the start of a training. */
+static int open_work(work *w, td_error *error)
 {
-    const td_device *d;
-    int              code = td_session_replace(s, true, error);
+    td_session *s = w->session;
+    int         size = td_team_size(s->team), code = td_session_replace(s, true, error);
+    if (!code && td_engine_exchanges(s->engine))
+        code = td_fail(error, TD_ECONFIG,
+                       "tandem bench cannot time steps with train.shard = \"parameters\": use "
+                       "\"optimizer\", or train a few steps");
     if (!code)
-        code = td_engine_plan(s->engine, b, NULL, error);
+        code = td_engine_plan(s->engine, w->batch, NULL, error);
     if (!code)
         code = td_engine_allocate(s->engine, (uint64_t)s->x->train.seed_init, error);
+    code = td_team_agree(s->team, code, error);
+    if (size == 1 || code)
+        return code;
+    code = td_team_attach(s->team, td_engine_device(s->engine), error);
+    if (code)
+        return code;
+    w->reduction = td_reduction_new(s->engine, s->team, (td_reduce)s->x->train.reduce, size, error);
+    return td_team_agree(s->team, w->reduction ? 0 : td_failed(error, TD_ENOMEM), error);
+}
+
+static int run(work *w, double seconds, bool profiled, td_benchmark *out, td_error *error)
+{
+    td_session *s = w->session;
+    double      processes = td_team_size(s->team);
+    int         code = open_work(w, error);
     if (!code)
-        code = measure(s, b, seconds, out, error);
+        code = measure(w, seconds, out, error);
     if (code)
         return code;
     out->planning = td_engine_planning(s->engine, &out->plans);
-    d = td_engine_device(s->engine);
-    out->peak = td_benchmark_peak(d, s->x->train.precision);
-    return profiled ? profile(s, b, out, error) : 0;
+    out->peak = processes * td_benchmark_peak(td_engine_device(s->engine), s->x->train.precision);
+    out->flops *= processes;
+    return profiled ? profile(w, out, error) : 0;
 }
 
 int td_session_benchmark(td_session *s, double seconds, bool profiled, td_benchmark *out,
                          td_error *error)
 {
     td_batch *b = td_session_random_batch(s, s->x->train.micro_batch, s->x->train.bucket, error);
+    work      w = { .session = s, .batch = b };
     int       code;
     memset(out, 0, sizeof *out);
     /* random tokens: no data needs to be prepared, and every run has the same lengths */
     if (!b)
         return td_failed(error, TD_ENOMEM);
-    out->examples = s->x->train.micro_batch;
-    out->tokens = td_batch_tokens(b);
-    code = run(s, b, seconds, profiled, out, error);
+    out->processes = td_team_size(s->team);
+    out->examples = out->processes * s->x->train.micro_batch;
+    out->tokens = out->processes * td_batch_tokens(b);
+    code = run(&w, seconds, profiled, out, error);
+    td_reduction_free(w.reduction);
     if (code)
         td_session_drop(s);
     td_batch_free(b);

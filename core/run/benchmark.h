@@ -6,15 +6,16 @@
 
 enum { TD_BENCHMARK_OPS = 128 };
 
-/* Steps of train.micro_batch random sequences. */
+/* Steps of train.micro_batch random sequences on each process. */
 typedef struct td_benchmark {
-    double         seconds;  /* seconds per step, the median */
-    int64_t        steps;    /* measured */
-    int64_t        examples; /* of a step */
-    int64_t        tokens;   /* tokens per step, inputs and targets, without padding */
-    double         flops;    /* of a step's matrix products, without masked scores */
-    double         peak;     /* the machine's rate of matrix products, FLOP/s; 0: unknown */
-    double         planning; /* seconds that building and planning took */
+    int            processes; /* tokens, FLOPs and rates below are those of all of them together */
+    double         seconds;   /* seconds per step, the median */
+    int64_t        steps;     /* measured */
+    int64_t        examples;  /* of a step */
+    int64_t        tokens;    /* tokens per step, inputs and targets, without padding */
+    double         flops;     /* of a step's matrix products, without masked scores */
+    double         peak;      /* the machine's rate of matrix products, FLOP/s; 0: unknown */
+    double         planning;  /* seconds that building and planning took */
     size_t         plans;
     double         launches;                  /* of a step, on the device; 0: it has no queue */
     td_profile_row profile[TD_BENCHMARK_OPS]; /* summed over `profiled` steps, slowest op first */
@@ -23,7 +24,7 @@ typedef struct td_benchmark {
 } td_benchmark;
 
 /* Measure for about `seconds`; `profile`: then also time each op. Replaces the parameters that the
- * session holds. */
+ * session holds. All processes of the session's team take part. */
 int td_session_benchmark(td_session *, double seconds, bool profile, td_benchmark *out,
                          td_error *error);
 

@@ -265,7 +265,30 @@ static void bind_loggers(td_experiment *x, unsigned needs, td_errors *errors)
     add_standard_logger(x, "tensorboard", errors);
 }
 
-const char *td_experiment_comm(int64_t processes) { return processes > 1 ? "mpi" : "single"; }
+static const char *const default_backend = "cpu", *const alone = "single";
+
+/* The comm that connects devices of this backend; NULL: none. */
+static const char *find_comm_of(td_registry *r, const char *backend)
+{
+    td_registry_scan_kind(r, TD_COMM_KIND);
+    for (size_t i = 0; i < td_registry_count(r); i++) {
+        const td_plugin *p = td_registry_plugin(r, i);
+        const td_comm   *c = (const void *)p;
+        if (!strcmp(p->kind, TD_COMM_KIND) && c->backend && !strcmp(c->backend, backend))
+            return p->name;
+    }
+    return NULL;
+}
+
+const char *td_experiment_comm(td_registry *r, const td_config *c, int64_t processes)
+{
+    const td_setting *v = td_config_get(c, "backend.plugin");
+    const char       *found;
+    if (processes < 2)
+        return alone;
+    found = find_comm_of(r, v && v->type == TD_SETTING_STRING ? v->text : default_backend);
+    return found ? found : "mpi";
+}
 
 /* The default depends on the number of processes now, even for a run that had another number of
  * them. */
@@ -274,13 +297,12 @@ static void bind_comm(td_experiment *x, comm_host *host, td_errors *errors)
     static const char *const of_any[] = { "timeout", "straggler", NULL };
 
     int64_t           size = td_ranks_of_environment().size;
-    bool              alone = size == 1;
     const td_setting *v = td_config_get(x->config, "comm.plugin");
-    if (v && v->kept && v->type == TD_SETTING_STRING &&
-        alone != !strcmp(v->text, td_experiment_comm(1)))
+    if (v && v->kept && v->type == TD_SETTING_STRING && (size == 1) != !strcmp(v->text, alone))
         td_config_forget_kept(x->config, "comm", of_any);
-    td_config_bind_extra(x->config, x->registry, "comm", TD_COMM_KIND, td_experiment_comm(size),
-                         comm_table, host, &x->comm, errors);
+    td_config_bind_extra(x->config, x->registry, "comm", TD_COMM_KIND,
+                         td_experiment_comm(x->registry, x->config, size), comm_table, host,
+                         &x->comm, errors);
 }
 
 static void bind_parts(td_experiment *x, unsigned needs, td_errors *errors)
@@ -298,8 +320,8 @@ static void bind_parts(td_experiment *x, unsigned needs, td_errors *errors)
          errors);
     bind(x, "data", TD_DATA_KIND, TD_NEED_DATA, needs, NULL, NULL, &x->data, errors);
     /* these two have a default, so a config without them is complete */
-    td_config_bind_extra(x->config, x->registry, "backend", TD_BACKEND_KIND, "cpu", backend_table,
-                         &b, &x->backend, errors);
+    td_config_bind_extra(x->config, x->registry, "backend", TD_BACKEND_KIND, default_backend,
+                         backend_table, &b, &x->backend, errors);
     bind_comm(x, &c, errors);
     x->groups = o.groups;
     x->threads = b.threads;

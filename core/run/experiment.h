@@ -82,8 +82,9 @@ td_budget td_experiment_budget(const td_experiment *);
  * follows it. `origin` says where they come from. 0, or TD_ECONFIG with errors. */
 int td_experiment_set_steps(td_experiment *, int64_t steps, const char *origin, td_errors *errors);
 
-/* The comm of a run with this number of processes whose config names none. */
-const char *td_experiment_comm(int64_t processes);
+/* The comm of a run with this number of processes whose config names none: one that connects the
+ * devices of the config's backend, if there is such a plugin. */
+const char *td_experiment_comm(td_registry *, const td_config *, int64_t processes);
 
 /* The model of an experiment, for td_engine_open. */
 td_model td_experiment_model(const td_experiment *);

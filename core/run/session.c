@@ -338,10 +338,11 @@ static int check_alone(const td_session *s, td_error *error)
     td_ranks r = td_ranks_of_environment();
     if (s->team || r.size == 1)
         return 0;
-    return td_fail(error, TD_ECONFIG,
-                   "%s started %d processes, but only training, evaluation and generation use more "
-                   "than one: start this command without %s",
-                   r.launcher, r.size, r.launcher);
+    return td_fail(
+        error, TD_ECONFIG,
+        "%s started %d processes, but only training (timed, too), evaluation and generation "
+        "use more than one: start this command without %s",
+        r.launcher, r.size, r.launcher);
 }
 
 static td_engine *open_engine(const td_session *s, td_part backend, bool updates, td_error *error)
@@ -405,6 +406,7 @@ void td_session_forget_layouts(td_session *s)
 void td_session_drop(td_session *s)
 {
     td_session_forget_layouts(s);
+    td_team_detach(s->team);
     td_engine_close(s->engine);
     free(s->loaded);
     s->engine = NULL;

@@ -229,6 +229,8 @@ static int prepare(td_session *s, const td_run_directory *r, td_training_tasks *
     /* with other arithmetic the ranks' parameters would drift apart */
     if (!code)
         code = td_team_same(s->team, *about, "tandem, plugin, data or instruction set", error);
+    if (!code)
+        code = td_team_attach(s->team, td_engine_device(s->engine), error);
     if (!code) {
         warn_of_schedule(s);
         log_epochs(s);

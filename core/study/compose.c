@@ -144,11 +144,13 @@ int64_t td_point_processes(const td_design *d, const td_point *p)
 static void lay_comm(const composition *c, int64_t processes)
 {
     const td_setting *v = td_config_get(c->config, "comm.plugin");
+    td_registry      *registry = c->composer->registry;
     char              key[64];
-    snprintf(key, sizeof key, "comm.plugin=%s", td_experiment_comm(processes));
+    snprintf(key, sizeof key, "comm.plugin=%s", td_experiment_comm(registry, c->config, processes));
     if (!v)
         td_config_lay_key(c->config, key, "study.processes", c->errors);
-    else if (v->type == TD_SETTING_STRING && !strcmp(v->text, td_experiment_comm(1)))
+    else if (v->type == TD_SETTING_STRING &&
+             !strcmp(v->text, td_experiment_comm(registry, c->config, 1)))
         td_errors_add(c->errors,
                       "%s: comm.plugin = \"%s\" does not connect the %lld processes that compute "
                       "the cell: leave it out, or set study.processes = 1",

@@ -2,40 +2,13 @@
 #include "team/team.h"
 
 #include <inttypes.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/ranks.h"
-#include "base/ticker.h"
 #include "plugin/hook.h"
 #include "tandem/random.h"
-#include "team/alarm.h"
-
-enum {
-    TEXT = sizeof((td_error *)0)->text,
-    PIECE = 1 << 24 /* bytes of a variable that are sent at a time */
-};
-
-struct td_team {
-    td_team_spec   spec;
-    const td_comm *comm;
-    void          *state;
-    bool           opened, lost;
-    int            rank, size;
-    char (*words)[TEXT]; /* [size]: the message of each rank */
-    int32_t  *codes;     /* [size] */
-    char     *piece;     /* [PIECE]: of a variable, on its way; NULL in a team of one */
-    td_alarm *alarm;     /* NULL: calls may wait forever */
-
-    td_engine *lent;   /* whose variables the leader may ask for in a solo */
-    td_remote  remote; /* .. by this */
-
-    td_ticker      *pulse; /* of the leader: tells the others in a solo that it is alive */
-    pthread_mutex_t lock;  /* guards the rest, and the comm in a solo */
-    bool            solo;
-    int             solo_code; /* of the last pulse */
-};
+#include "team/internal.h"
 
 /* ---- calls ----------------------------------------------------------------------------------- */
 
@@ -52,8 +25,7 @@ static void ring(void *arg, const char *call)
     t->spec.lost(t->spec.arg, text);
 }
 
-/* The end of a call that began with td_alarm_begin. */
-static int end_call(td_team *t, int code, td_error *error)
+int td_team_end_call(td_team *t, int code, td_error *error)
 {
     td_alarm_end(t->alarm);
     t->lost |= code == TD_EIO && t->size > 1;
@@ -65,25 +37,29 @@ static int end_call(td_team *t, int code, td_error *error)
 int td_team_all_reduce(td_team *t, void *data, int64_t count, int dtype, td_error *error)
 {
     td_alarm_begin(t->alarm, "all_reduce");
-    return end_call(t, TD_HOOK(t->comm, all_reduce, t->state, data, count, dtype, error), error);
+    return td_team_end_call(t, TD_HOOK(t->comm, all_reduce, t->state, data, count, dtype, error),
+                            error);
 }
 
 int td_team_all_to_all(td_team *t, const void *send, void *receive, size_t bytes, td_error *error)
 {
     td_alarm_begin(t->alarm, "all_to_all");
-    return end_call(t, TD_HOOK(t->comm, all_to_all, t->state, send, receive, bytes, error), error);
+    return td_team_end_call(t, TD_HOOK(t->comm, all_to_all, t->state, send, receive, bytes, error),
+                            error);
 }
 
 int td_team_all_gather(td_team *t, const void *send, void *receive, size_t bytes, td_error *error)
 {
     td_alarm_begin(t->alarm, "all_gather");
-    return end_call(t, TD_HOOK(t->comm, all_gather, t->state, send, receive, bytes, error), error);
+    return td_team_end_call(t, TD_HOOK(t->comm, all_gather, t->state, send, receive, bytes, error),
+                            error);
 }
 
 int td_team_share_from(td_team *t, void *data, size_t bytes, int root, td_error *error)
 {
     td_alarm_begin(t->alarm, "broadcast");
-    return end_call(t, TD_HOOK(t->comm, broadcast, t->state, data, bytes, root, error), error);
+    return td_team_end_call(t, TD_HOOK(t->comm, broadcast, t->state, data, bytes, root, error),
+                            error);
 }
 
 int td_team_share(td_team *t, void *data, size_t bytes, td_error *error)
@@ -98,14 +74,15 @@ typedef struct order {
     enum { GO_ON, END, READ, WRITE } what;
     int32_t  owner;         /* whom it concerns: the rank that has .. */
     int64_t  variable;      /* .. these bytes of the variable of this index */
-    uint64_t offset, bytes; /* at most PIECE */
+    uint64_t offset, bytes; /* at most TD_TEAM_PIECE */
 } order;
 
 static int tell(td_team *t, order *o, td_error *error)
 {
     td_alarm_begin(t->alarm, "broadcast");
     /* quick: the process belongs to the leader's own work, on another thread */
-    return end_call(t, TD_HOOK_QUICK(t->comm, broadcast, t->state, o, sizeof *o, 0, error), error);
+    return td_team_end_call(t, TD_HOOK_QUICK(t->comm, broadcast, t->state, o, sizeof *o, 0, error),
+                            error);
 }
 
 /* In a thread of its own: the leader's main thread is busy with the solo. */
@@ -158,7 +135,7 @@ static order order_of(const td_variable *x, int what, size_t offset, size_t left
                     .owner = x->owner,
                     .variable = x->index,
                     .offset = offset,
-                    .bytes = left < PIECE ? left : PIECE };
+                    .bytes = left < TD_TEAM_PIECE ? left : TD_TEAM_PIECE };
 }
 
 static int read_remote(void *arg, const td_variable *x, size_t offset, size_t bytes, void *out,
@@ -166,7 +143,7 @@ static int read_remote(void *arg, const td_variable *x, size_t offset, size_t by
 {
     td_team *t = arg;
     int      code = 0;
-    for (size_t at = 0; at < bytes && !code; at += PIECE) {
+    for (size_t at = 0; at < bytes && !code; at += TD_TEAM_PIECE) {
         order o = order_of(x, READ, offset + at, bytes - at);
         /* between two pulses, not within one */
         pthread_mutex_lock(&t->lock);
@@ -183,7 +160,7 @@ static int write_remote(void *arg, const td_variable *x, size_t offset, size_t b
 {
     td_team *t = arg;
     int      code = 0;
-    for (size_t at = 0; at < bytes && !code; at += PIECE) {
+    for (size_t at = 0; at < bytes && !code; at += TD_TEAM_PIECE) {
         order o = order_of(x, WRITE, offset + at, bytes - at);
         pthread_mutex_lock(&t->lock);
         memcpy(t->piece, (const char *)data + at, (size_t)o.bytes);
@@ -297,7 +274,7 @@ static int open_comm(td_team *t, td_error *error)
     t->size = t->comm->size(t->state);
     t->words = calloc((size_t)t->size, sizeof *t->words);
     t->codes = calloc((size_t)t->size, sizeof *t->codes);
-    t->piece = t->size > 1 ? malloc(PIECE) : NULL;
+    t->piece = t->size > 1 ? malloc(TD_TEAM_PIECE) : NULL;
     return t->words && t->codes && (t->piece || t->size == 1)
                ? 0
                : td_fail(error, TD_ENOMEM, "out of memory for the messages of %d processes",
@@ -336,6 +313,7 @@ void td_team_leave(td_team *t)
     if (!t)
         return;
     td_ticker_free(t->pulse);
+    td_team_detach(t);
     if (t->opened)
         TD_HOOK(t->comm, close, t->state);
     td_alarm_free(t->alarm);
@@ -391,7 +369,7 @@ int td_team_agree(td_team *t, int code, td_error *error)
     if (t->codes[r] == TD_EEND || r == t->rank)
         return t->codes[r];
     *error = (td_error){ 0 };
-    return td_fail(error, t->codes[r], "rank %d: %.*s", r, TEXT - 20, t->words[r]);
+    return td_fail(error, t->codes[r], "rank %d: %.*s", r, TD_TEAM_TEXT - 20, t->words[r]);
 }
 
 double *td_team_zeros(td_team *t, int64_t count, td_error *error)
@@ -418,8 +396,8 @@ static int collect_from(td_team *t, int rank, const char *own, uint64_t bytes, t
                         td_error *error)
 {
     int code = 0;
-    for (uint64_t at = 0; at < bytes && !code; at += PIECE) {
-        size_t n = (size_t)(bytes - at < PIECE ? bytes - at : PIECE);
+    for (uint64_t at = 0; at < bytes && !code; at += TD_TEAM_PIECE) {
+        size_t n = (size_t)(bytes - at < TD_TEAM_PIECE ? bytes - at : TD_TEAM_PIECE);
         if (rank == t->rank)
             memcpy(t->piece, own + at, n);
         code = td_team_share_from(t, t->piece, n, rank, error);
@@ -481,53 +459,4 @@ int td_team_meet(td_team *t, td_engine *e, const td_batch *batch, bool scores, t
     code = td_team_agree(t, code, error);
     snprintf(text, sizeof text, "%016" PRIx64, order);
     return code ? code : td_team_same(t, text, "order of parameters in its batch's plan", error);
-}
-
-/* ---- variables ------------------------------------------------------------------------------- */
-
-/* From the memory of rank `root` to that of all others. A rank whose device fails still takes part in
- * all broadcasts, because the others do. */
-static int share_variable(td_team *t, const td_device *d, td_variable *x, int root, td_error *error)
-{
-    bool gives = t->rank == root, here = !d->backend->upload, well = true;
-    for (size_t at = 0; at < x->bytes; at += PIECE) {
-        size_t n = x->bytes - at < PIECE ? x->bytes - at : PIECE;
-        char  *place = (char *)x->memory + at, *piece = here ? place : t->piece;
-        if (gives && !here)
-            well &= !td_device_read(d, piece, place, n);
-        if (td_team_share_from(t, piece, n, root, error))
-            return td_failed(error, TD_EIO);
-        if (!gives && !here)
-            well &= !td_device_write(d, place, piece, n);
-    }
-    if (!well)
-        return td_fail(error, TD_EIO, "'%s' cannot be copied to or from the device", x->name);
-    return x->copied && !gives ? td_variable_write_copy(x, d, td_device_real(d), error) : 0;
-}
-
-int td_team_share_variables(td_team *t, td_engine *e, td_error *error)
-{
-    td_variables *v = td_engine_variables(e);
-    int           code = 0;
-    if (td_team_size(t) == 1)
-        return 0;
-    for (size_t i = 0; i < td_variables_count(v); i++) {
-        td_variable *x = td_variables_at(v, i);
-        bool owned = x->owner >= 0 && (x->kind == TD_VARIABLE_STATE || td_engine_exchanges(e));
-        if (x->kind != TD_VARIABLE_GRAD && !owned)
-            code |= share_variable(t, td_engine_device(e), x, 0, error);
-    }
-    return td_team_agree(t, code ? td_failed(error, TD_EIO) : 0, error);
-}
-
-int td_team_share_owned(td_team *t, td_engine *e, td_error *error)
-{
-    td_variables *v = td_engine_variables(e);
-    int           code = 0;
-    for (size_t i = 0; i < td_variables_count(v); i++) {
-        td_variable *x = td_variables_at(v, i);
-        if (x->kind == TD_VARIABLE_PARAM && x->owner >= 0)
-            code |= share_variable(t, td_engine_device(e), x, x->owner, error);
-    }
-    return code ? td_failed(error, TD_EIO) : 0;
 }

@@ -86,4 +86,25 @@ int td_team_all_reduce(td_team *, void *data, int64_t count, int dtype, td_error
 int td_team_all_to_all(td_team *, const void *send, void *receive, size_t bytes, td_error *error);
 int td_team_all_gather(td_team *, const void *send, void *receive, size_t bytes, td_error *error);
 
+/* ---- between devices (device.c) -------------------------------------------------------------- */
+
+/* Whether the comm connects devices of this kind, and the backend adds up in their memory. */
+bool td_team_reaches(const td_team *, const td_device *);
+/* Connect all ranks' devices, if the team reaches them; until then, and otherwise, what is in their
+ * memory goes through the host's. Detach before the device is closed. */
+int  td_team_attach(td_team *, const td_device *, td_error *error);
+void td_team_detach(td_team *);
+bool td_team_is_attached(const td_team *);
+/* The comm's own. They only queue: what others have sent is there after the wait, or for work that
+ * is queued later. Every exchange ends with a wait, because nothing else notices a lost rank. */
+int  td_team_device_begin(td_team *, td_error *error);
+int  td_team_device_end(td_team *, td_error *error);
+int  td_team_device_all_reduce(td_team *, void *data, int64_t count, int dtype, td_error *error);
+int  td_team_device_all_to_all(td_team *, const void *send, void *receive, size_t bytes,
+                               td_error *error);
+int  td_team_device_all_gather(td_team *, const void *send, void *receive, size_t bytes,
+                               td_error *error);
+int  td_team_device_broadcast(td_team *, void *data, size_t bytes, int root, td_error *error);
+int  td_team_device_wait(td_team *, td_error *error);
+
 #endif

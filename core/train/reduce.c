@@ -12,14 +12,17 @@
 #include "train/reduce.h"
 
 #include <assert.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "train/tree.h"
+#include "train/memory.h"
 
 enum {
     LEVELS = TD_TREE_LEVELS,
-    CHUNK = 1 << 22 /* bytes that a rank sends to each other rank, or sums, at a time */
+    CHUNK = 1 << 22,         /* bytes that a rank sends to each other rank, or sums, at a time */
+    DEVICE_CHUNKS = 1 << 28, /* .. of a device, that it sends to all others: launches take time */
+    ALIGNMENT = 64           /* elements: slices begin where vectors may */
 };
 
 /* A node that a single rank computes. */
@@ -38,6 +41,7 @@ struct td_reduction {
     td_team      *team;
     bool          exact;  /* .. in a way that differs from fast */
     bool          shared; /* a sum goes only to the rank that updates the parameter */
+    td_memory     memory; /* of what follows: gradients are read from the device, sums written */
     int64_t       n_micro, first, end;
     int           dtype;
     size_t        width;     /* bytes of an element */
@@ -54,7 +58,7 @@ struct td_reduction {
     int64_t       slice;          /* elements of a share that are exchanged at a time */
     char         *send, *receive; /* [size][most][slice] */
     char         *whole;          /* [size][slice], unless shared */
-    char         *piece; /* [CHUNK]: from a device, on its way; NULL: memory is the host's */
+    char         *piece; /* [CHUNK]: a gradient on its way; NULL: it can be added where it is */
 };
 
 /* ---- the tree -------------------------------------------------------------------------------- */
@@ -164,13 +168,15 @@ static int64_t longest_share(const td_reduction *r)
     return longest;
 }
 
-/* What goes to one rank at a time, a slice of each part, fills about one CHUNK. Slices of equal
- * lengths leave the last one no shorter, which would be filled up with zeros. */
+/* What goes to one rank at a time, a slice of each part, fills about one chunk. Slices of equal
+ * lengths leave the last one no shorter, which would be filled up. */
 static int64_t slice_of(const td_reduction *r)
 {
-    int64_t longest = longest_share(r), room = CHUNK / (int64_t)r->width / r->most;
+    int64_t chunk = r->memory.on_device ? DEVICE_CHUNKS / td_team_size(r->team) : CHUNK;
+    int64_t longest = longest_share(r), room = chunk / (int64_t)r->width / r->most;
     int64_t slices = (longest + room - 1) / room;
-    return slices ? (longest + slices - 1) / slices : 0;
+    int64_t slice = slices ? (longest + slices - 1) / slices : 0;
+    return (slice + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
 }
 
 /* ---- memory ---------------------------------------------------------------------------------- */
@@ -205,21 +211,34 @@ static bool needs_copies(td_reduce how, int64_t n_micro)
     return how == TD_REDUCE_EXACT && n_micro > 1;
 }
 
-size_t td_reduction_bytes(int rank, int size, td_reduce how, int64_t n_micro, size_t gradients)
+/* Of send, receive and whole together. Only those of small models are smaller than their limit: for
+ * these the parts of a rank are taken to be as many as there can be. */
+static size_t bytes_of_buffers(int size, int64_t n_micro, size_t gradients)
 {
-    td_reduction r = { .n_micro = n_micro, .stack.n = n_micro };
-    if (!needs_copies(how, n_micro))
-        return 0;
-    share_of(n_micro, rank, size, &r.first, &r.end);
+    double parts = 1 + 2 * log2((double)n_micro), all = size * parts * (double)gradients;
+    return 3 * (all < DEVICE_CHUNKS ? (size_t)all : DEVICE_CHUNKS);
+}
+
+size_t td_reduction_bytes(int rank, int size, const td_reduction_spec *spec, size_t gradients)
+{
+    td_reduction r = { .n_micro = spec->n_micro, .stack.n = spec->n_micro };
+    bool         exact = needs_copies(spec->how, spec->n_micro);
+    bool         buffers = size > 1 && spec->attached && (exact || spec->shared);
+    size_t       bytes = buffers ? bytes_of_buffers(size, spec->n_micro, gradients) : 0;
+    if (!exact)
+        return bytes;
+    share_of(spec->n_micro, rank, size, &r.first, &r.end);
     play(&r);
-    return (size_t)r.copies * gradients;
+    return bytes + (size_t)r.copies * gradients;
 }
 
 static int take_copies(td_reduction *r, td_error *error)
 {
     bool well = true;
-    for (int k = 0; k < r->copies; k++)
-        well &= td_take_bytes(&r->sums[k], (double)r->count * (double)r->width);
+    for (int k = 0; k < r->copies; k++) {
+        r->sums[k] = td_memory_take(&r->memory, (double)r->count * (double)r->width);
+        well &= r->sums[k] != NULL;
+    }
     return well ? 0
                 : td_fail(error, TD_ENOMEM,
                           "cannot allocate %d copies of the gradients for train.reduce = "
@@ -227,19 +246,23 @@ static int take_copies(td_reduction *r, td_error *error)
                           r->copies);
 }
 
+static bool take(td_reduction *r, char **out, double bytes)
+{
+    *out = td_memory_take(&r->memory, bytes);
+    return *out != NULL;
+}
+
 /* For what is on its way. */
 static int take_buffers(td_reduction *r, td_error *error)
 {
-    const td_backend *b = td_engine_device(r->engine)->backend;
-    int               size = td_team_size(r->team);
-    bool              well = !(b->upload || b->download) || td_take_bytes(&r->piece, CHUNK);
-    double            slices;
+    int    size = td_team_size(r->team);
+    bool   well = td_memory_sees(&r->memory) || take(r, &r->piece, CHUNK);
+    double slices;
     r->slice = slice_of(r);
     slices = (double)size * (double)r->slice * (double)r->width;
     if (size > 1 && (r->exact || r->shared))
-        well &= td_take_bytes(&r->send, slices * r->most) &&
-                td_take_bytes(&r->receive, slices * r->most) &&
-                (r->shared || td_take_bytes(&r->whole, slices));
+        well &= take(r, &r->send, slices * r->most) && take(r, &r->receive, slices * r->most) &&
+                (r->shared || take(r, &r->whole, slices));
     return well ? 0 : td_fail(error, TD_ENOMEM, "out of memory for the sums of gradients");
 }
 
@@ -270,6 +293,9 @@ td_reduction *td_reduction_new(td_engine *engine, td_team *team, td_reduce how, 
     r->n_micro = r->stack.n = n_micro;
     r->exact = needs_copies(how, n_micro);
     r->shared = td_engine_model(engine)->shard.size > 1;
+    r->memory.device = td_engine_device(engine);
+    r->memory.on_device = td_memory_can(r->memory.device) &&
+                          (size == 1 || td_team_is_attached(team));
     share_of(n_micro, td_team_rank(team), size, &r->first, &r->end);
     /* a rank without a micro-batch would have nothing to add */
     if (n_micro < size)
@@ -287,15 +313,10 @@ void td_reduction_free(td_reduction *r)
 {
     if (!r)
         return;
-    for (int k = 0; k < LEVELS; k++)
-        free(r->sums[k]);
+    td_memory_free(&r->memory);
     free(r->gradients);
     free(r->shares);
     free(r->parts);
-    free(r->send);
-    free(r->receive);
-    free(r->whole);
-    free(r->piece);
     free(r);
 }
 
@@ -307,47 +328,50 @@ void td_reduction_share(const td_reduction *r, int64_t *first, int64_t *end)
 
 /* ---- sums ------------------------------------------------------------------------------------ */
 
-static void add(const td_reduction *r, char *to, const char *more, int64_t count)
+static int add(const td_reduction *r, char *to, const char *more, int64_t count, td_error *error)
 {
-    td_add_numbers(td_engine_device(r->engine)->services, to, more, count, r->dtype);
+    return td_memory_add(&r->memory, to, more, count, r->dtype)
+               ? td_fail(error, TD_EIO, "backend '%s' cannot add up gradients",
+                         r->memory.device->backend->plugin.name)
+               : 0;
 }
 
 /* Elements [from, from + n) of the gradients, out of the variables or into them. */
-static int move(const td_reduction *r, bool out, int64_t from, int64_t n, char *host,
+static int move(const td_reduction *r, bool out, int64_t from, int64_t n, char *sums,
                 td_error *error)
 {
-    const td_device *d = td_engine_device(r->engine);
-    int64_t          at = 0;
+    int64_t at = 0;
     for (size_t k = 0; k < r->n_gradients; at += r->gradients[k++]->count) {
         const td_variable *x = r->gradients[k];
         int64_t            first = from > at ? from : at,
                 end = from + n < at + x->count ? from + n : at + x->count;
         size_t bytes = first < end ? (size_t)(end - first) * r->width : 0;
         char  *place = (char *)x->memory + (size_t)(first - at) * r->width;
-        char  *here = host + (size_t)(first - from) * r->width;
-        if (bytes &&
-            (out ? td_device_read(d, here, place, bytes) : td_device_write(d, place, here, bytes)))
+        char  *here = sums + (size_t)(first - from) * r->width;
+        if (bytes && (out ? td_memory_get(&r->memory, here, place, bytes)
+                          : td_memory_put(&r->memory, place, here, bytes)))
             return td_fail(error, TD_EIO, "the gradient '%s' cannot be %s", x->name,
                            out ? "read" : "written");
     }
     return 0;
 }
 
-/* sum += the gradients, in place if their memory is the host's. */
+/* sum += the gradients, piece by piece if they cannot be added where they are. */
 static int add_gradients(const td_reduction *r, char *sum, td_error *error)
 {
     int64_t room = CHUNK / (int64_t)r->width;
+    int     code = 0;
     for (size_t k = 0; k < r->n_gradients && !r->piece; k++) {
-        add(r, sum, r->gradients[k]->memory, r->gradients[k]->count);
+        code |= add(r, sum, r->gradients[k]->memory, r->gradients[k]->count, error);
         sum += r->gradients[k]->bytes;
     }
-    for (int64_t at = 0; at < r->count && r->piece; at += room) {
+    for (int64_t at = 0; at < r->count && r->piece && !code; at += room) {
         int64_t n = r->count - at < room ? r->count - at : room;
-        if (move(r, true, at, n, r->piece, error))
-            return td_failed(error, TD_EIO);
-        add(r, sum + (size_t)at * r->width, r->piece, n);
+        code = move(r, true, at, n, r->piece, error);
+        if (!code)
+            code = add(r, sum + (size_t)at * r->width, r->piece, n, error);
     }
-    return 0;
+    return code ? td_failed(error, TD_EIO) : 0;
 }
 
 bool td_reduction_adds(const td_reduction *r, int64_t m) { return !r->exact && m > r->first; }
@@ -367,8 +391,8 @@ int td_reduction_put(td_reduction *r, int64_t m, td_error *error)
     else if (!r->in_place)
         code = move(r, true, 0, r->count, r->sums[top], error);
     while (--merges > 0)
-        add(r, r->sums[top + merges - 1], r->sums[top + merges], r->count);
-    return code;
+        code |= add(r, r->sums[top + merges - 1], r->sums[top + merges], r->count, error);
+    return code ? td_failed(error, TD_EIO) : 0;
 }
 
 /* ---- over the ranks -------------------------------------------------------------------------- */
@@ -380,7 +404,7 @@ static int64_t left_of(const td_reduction *r, int d, int64_t at)
     return left < 0 ? 0 : left < r->slice ? left : r->slice;
 }
 
-/* Slice d of each part goes to rank d; past the end of its share, zeros are sent. */
+/* Slice d of each part goes to rank d; what follows the end of its share is sent, but not used. */
 static int pack(const td_reduction *r, int64_t at, td_error *error)
 {
     size_t bytes = (size_t)r->slice * r->width;
@@ -388,13 +412,12 @@ static int pack(const td_reduction *r, int64_t at, td_error *error)
     for (int d = 0; d < td_team_size(r->team); d++)
         for (int k = 0; k < r->stack.depth; k++) {
             int64_t from = r->shares[d].first + at, n = left_of(r, d, at);
-            size_t  used = (size_t)n * r->width;
             char   *out = r->send + (size_t)(d * r->most + k) * bytes;
             if (r->in_place && k == r->stack.depth - 1)
                 code |= move(r, true, from, n, out, error);
-            else if (n)
-                memcpy(out, r->sums[k] + (size_t)from * r->width, used);
-            memset(out + used, 0, bytes - used);
+            else
+                code |= td_memory_copy(&r->memory, out, r->sums[k] + (size_t)from * r->width,
+                                       (size_t)n * r->width);
         }
     return code;
 }
@@ -409,32 +432,40 @@ static char *find_part(const td_reduction *r, td_partial n)
 }
 
 /* The sum of a node for this rank's slice, in the memory of its leftmost part. */
-static char *sum_of(const td_reduction *r, td_partial n)
+static char *sum_of(const td_reduction *r, td_partial n, int *code, td_error *error)
 {
     char *own = find_part(r, n), *right;
     if (own)
         return own;
-    own = sum_of(r, (td_partial){ n.lo, td_partial_split(n) });
-    right = sum_of(r, (td_partial){ td_partial_split(n), n.hi });
-    add(r, own, right, r->slice);
+    own = sum_of(r, (td_partial){ n.lo, td_partial_split(n) }, code, error);
+    right = sum_of(r, (td_partial){ td_partial_split(n), n.hi }, code, error);
+    *code |= add(r, own, right, r->slice, error);
     return own;
 }
 
 /* The same without a tree: each rank has sent one sum, and the first takes those of the others. */
-static char *sum_in_order(const td_reduction *r)
+static char *sum_in_order(const td_reduction *r, int *code, td_error *error)
 {
     size_t bytes = (size_t)r->slice * r->width;
     for (int d = 1; d < td_team_size(r->team); d++)
-        add(r, r->receive, r->receive + (size_t)d * bytes, r->slice);
+        *code |= add(r, r->receive, r->receive + (size_t)d * bytes, r->slice, error);
     return r->receive;
+}
+
+static int all_to_all(td_reduction *r, size_t bytes, td_error *error)
+{
+    return r->memory.on_device
+               ? td_team_device_all_to_all(r->team, r->send, r->receive, bytes, error)
+               : td_team_all_to_all(r->team, r->send, r->receive, bytes, error);
 }
 
 /* The sums of all ranks' slices to every rank. */
 static int spread(td_reduction *r, int64_t at, const char *sum, td_error *error)
 {
     size_t bytes = (size_t)r->slice * r->width;
-    int    code = 0;
-    if (td_team_all_gather(r->team, sum, r->whole, bytes, error))
+    int code = r->memory.on_device ? td_team_device_all_gather(r->team, sum, r->whole, bytes, error)
+                                   : td_team_all_gather(r->team, sum, r->whole, bytes, error);
+    if (code)
         return TD_EIO;
     for (int d = 0; d < td_team_size(r->team); d++)
         code |= move(r, false, r->shares[d].first + at, left_of(r, d, at),
@@ -452,9 +483,10 @@ static int exchange(td_reduction *r, td_error *error)
     for (int64_t at = 0; at < end; at += r->slice) {
         char *sum;
         code |= pack(r, at, error);
-        if (td_team_all_to_all(r->team, r->send, r->receive, (size_t)r->most * bytes, error))
+        if (all_to_all(r, (size_t)r->most * bytes, error))
             return td_failed(error, TD_EIO);
-        sum = r->exact ? sum_of(r, (td_partial){ 0, r->n_micro }) : sum_in_order(r);
+        sum = r->exact ? sum_of(r, (td_partial){ 0, r->n_micro }, &code, error)
+                       : sum_in_order(r, &code, error);
         code |= r->shared
                     ? move(r, false, r->shares[own].first + at, left_of(r, own, at), sum, error)
                     : spread(r, at, sum, error);
@@ -497,16 +529,35 @@ static int sum_variables(const td_reduction *r, td_error *error)
     return code ? td_failed(error, TD_EIO) : 0;
 }
 
-int td_reduction_finish(td_reduction *r, td_error *error)
+/* The same from device to device, all at once. */
+static int sum_on_device(const td_reduction *r, td_error *error)
 {
-    bool alone = td_team_size(r->team) == 1;
-    if (alone)
-        return r->exact ? move(r, false, 0, r->count, r->sums[0], error) : 0;
+    int code = td_team_device_begin(r->team, error);
+    for (size_t k = 0; k < r->n_gradients; k++)
+        code |= td_team_device_all_reduce(r->team, r->gradients[k]->memory, r->gradients[k]->count,
+                                          r->dtype, error);
+    code |= td_team_device_end(r->team, error);
+    return code ? td_failed(error, TD_EIO) : 0;
+}
+
+static int sum_over_ranks(td_reduction *r, td_error *error)
+{
     if (!r->exact && !r->shared)
-        return sum_variables(r, error);
+        return r->memory.on_device ? sum_on_device(r, error) : sum_variables(r, error);
     if (!r->exact) {
         r->stack.depth = 1;
         r->in_place = true;
     }
     return exchange(r, error);
+}
+
+int td_reduction_finish(td_reduction *r, td_error *error)
+{
+    int code;
+    if (td_team_size(r->team) == 1)
+        return r->exact ? move(r, false, 0, r->count, r->sums[0], error) : 0;
+    code = sum_over_ranks(r, error);
+    if (r->memory.on_device)
+        code |= td_team_device_wait(r->team, error);
+    return code ? td_failed(error, TD_EIO) : 0;
 }

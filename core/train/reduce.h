@@ -37,9 +37,17 @@ bool td_take_bytes(char **out, double bytes);
 /* Allocates all the memory that steps of `n_micro` micro-batches need. NULL with `error`. */
 td_reduction *td_reduction_new(td_engine *, td_team *, td_reduce, int64_t n_micro, td_error *error);
 void          td_reduction_free(td_reduction *);
-/* Bytes of the copies of the gradients that it keeps on rank `rank` of `size`, if one copy takes
- * `gradients` bytes. */
-size_t        td_reduction_bytes(int rank, int size, td_reduce, int64_t n_micro, size_t gradients);
+/* What determines the memory that it takes. */
+typedef struct td_reduction_spec {
+    td_reduce how;
+    int64_t   n_micro;
+    bool      shared;   /* the update is sharded */
+    bool      attached; /* devices are connected: what is exchanged is in their memory, too */
+} td_reduction_spec;
+
+/* Bytes that it takes on rank `rank` of `size` beside the gradients, which take `gradients` bytes: of
+ * their copies, and of what is on its way between devices. */
+size_t td_reduction_bytes(int rank, int size, const td_reduction_spec *, size_t gradients);
 
 /* This rank computes micro-batches [*first, *end), at least one. */
 void td_reduction_share(const td_reduction *, int64_t *first, int64_t *end);

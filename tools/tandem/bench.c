@@ -45,6 +45,8 @@ static void print_json(const td_session *s, const td_benchmark *b)
                           "share_of_peak", b->peak > 0 ? rate / b->peak : 0.0, "steps",
                           (json_int_t)b->steps, "threads", s->services->threads, "peak_memory",
                           (json_int_t)peak_memory(), "planning_seconds", b->planning);
+    if (b->processes > 1)
+        json_object_set_new(j, "processes", json_integer(b->processes));
     /* only a device has a queue to launch into */
     if (b->launches > 0)
         json_object_set_new(j, "launches_per_step", json_real(b->launches));
@@ -73,10 +75,12 @@ static void print_profile(const td_profile_row *rows, size_t n, int64_t profiled
 static void print(const td_session *s, const td_benchmark *b)
 {
     double rate = b->flops / b->seconds;
-    printf("%s: %.2f ms per step (median of %" PRId64 "), %.0f tokens/s, %.4g examples/s, "
-           "%d threads\n",
+    printf("%s: %.2f ms per step (median of %" PRId64 "), %.0f tokens/s, %.4g examples/s, ",
            s->x->run.name, b->seconds * 1e3, b->steps, (double)b->tokens / b->seconds,
-           (double)b->examples / b->seconds, s->services->threads);
+           (double)b->examples / b->seconds);
+    if (b->processes > 1)
+        printf("%d processes of ", b->processes);
+    printf("%d threads\n", s->services->threads);
     printf("%.1f GFLOP/s of matrix products, masked scores not counted", rate * 1e-9);
     /* 0: the backend does not know it */
     if (b->peak > 0)
@@ -196,10 +200,12 @@ static int bench(td_tool *t, td_session *s, double seconds)
 {
     td_benchmark b;
     td_error     e = { 0 };
-    if (td_session_benchmark(s, seconds, td_tool_option(t, "--profile"), &b, &e))
-        return td_tool_fail(t, &e);
-    t->json ? print_json(s, &b) : print(s, &b);
-    return TD_EXIT_OK;
+    int          code = td_work_join(t, s, &e);
+    if (!code)
+        code = td_session_benchmark(s, seconds, td_tool_option(t, "--profile"), &b, &e);
+    if (!code && td_team_leads(s->team))
+        t->json ? print_json(s, &b) : print(s, &b);
+    return td_work_end(t, s, code, &e);
 }
 
 static int bench_generation(td_tool *t, td_session *s, double seconds)
@@ -224,6 +230,7 @@ static int bench_generation(td_tool *t, td_session *s, double seconds)
 static const td_flag flags[] = {
     { "--seconds", "S", "how long to measure (5)" },
     { "--profile", 0, "time and rate per op" },
+    { "--every-rank", 0, "of several processes all log, not only the first" },
     { "--generate", 0, "time generation instead: reading prompts, then new tokens" },
     { "--batch", "N", "with --generate: rows generated at the same time (1)" },
     { "--prompt-tokens", "N", "with --generate: tokens per prompt (128)" },
@@ -265,6 +272,7 @@ int td_command_bench(td_tool *t, int argc, char **argv)
     /* written so that NaN is refused, too */
     if (seconds && (end == seconds || *end || !(limit > 0 && limit < 1e6)))
         return td_tool_usage_error(t, "--seconds takes a number above 0, not '%s'", seconds);
+    td_work_follows(t);
     generates = td_tool_option(t, "--generate") != NULL;
     if (!generates && only_of_generation(t))
         return td_tool_usage_error(t, "%s is an option of `tandem bench --generate`",

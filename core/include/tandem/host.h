@@ -61,6 +61,10 @@ struct td_services {
     /* The directory of the shipped configs/ and data/, where relative paths are looked up second;
      * NULL if there is none. */
     const char *shipped;
+    /* The processes of the run on this host, as far as the launcher says: their number (0: unknown),
+     * and that of this process among them, from 0 (-1: unknown). A backend gives each a device of
+     * its own. */
+    int         processes, process;
 };
 
 /* services->parallel, without its overhead for a single item. `thread` is then 0. */

@@ -45,6 +45,27 @@ static int no_gpu(cudaError_t code, td_error *error)
                    cudaGetErrorString(code));
 }
 
+/* Each process of a host takes the GPU of its own number there. */
+static int take_own(td_cuda *cuda, int count, td_error *error)
+{
+    const td_services *s = cuda->services;
+    bool               told = s->size >= offsetof(td_services, process) + sizeof s->process;
+    int                others = told ? s->processes : 1;
+    cuda->device = told ? s->process : 0;
+    if (cuda->device < 0)
+        return td_fail(error, TD_ECONFIG,
+                       "backend 'cuda': the launcher does not say which of this host's processes "
+                       "this is, so it cannot be given a GPU of its own: use Open MPI's mpirun, or "
+                       "srun, or set backend.device");
+    if (others <= count && cuda->device < count)
+        return 0;
+    return td_fail(error, TD_ECONFIG,
+                   "backend 'cuda': %d processes on this host cannot have a GPU each, because it "
+                   "has %d: start at most %d per host; or, if the launcher shows each process only "
+                   "its own GPU, set backend.device = 0",
+                   others > cuda->device ? others : cuda->device + 1, count, count);
+}
+
 /* Choose the device, and query it. */
 static int find_device(td_cuda *cuda, td_error *error)
 {
@@ -52,6 +73,8 @@ static int find_device(td_cuda *cuda, td_error *error)
     cudaError_t code = cudaGetDeviceCount(&count);
     if (code != cudaSuccess || !count)
         return no_gpu(code, error);
+    if (cuda->device < 0 && take_own(cuda, count, error))
+        return TD_ECONFIG;
     if (cuda->device >= count)
         return td_fail(error, TD_ECONFIG,
                        "backend 'cuda': there is no GPU %d: this machine has %d, numbered from 0",
@@ -187,6 +210,34 @@ static int backend_download(void *state, void *host, const void *device, size_t 
              cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, cuda->stream)))
         return TD_EIO;
     return note(cuda, "downloading", cudaStreamSynchronize(cuda->stream));
+}
+
+static void *backend_queue(void *state) { return ((td_cuda *)state)->stream; }
+
+static int backend_copy(void *state, void *to, const void *from, size_t bytes)
+{
+    td_cuda *cuda = state;
+    return note(cuda, "copying",
+                cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, cuda->stream));
+}
+
+/* By the op's kernel, outside of a plan. */
+static int backend_add(void *state, void *to, const void *more, int64_t count, int dtype)
+{
+    td_cuda *cuda = state;
+    td_view  sum = { .data = to, .dtype = TD_F32, .rank = 1, .dim = { count }, .stride = { 1 } };
+    td_view  term = sum;
+    td_call  call = { .services = cuda->services,
+                      .n_in = 2,
+                      .n_out = 1,
+                      .in = { sum },
+                      .out = { sum },
+                      .backend = cuda };
+    if (dtype != TD_F32)
+        return TD_EUNSUPPORTED;
+    term.data = (void *)more;
+    call.in[1] = term;
+    return td_cuda_add(&call);
 }
 
 /* The fault that a kernel found in the data, reported once; otherwise 0. */
@@ -355,7 +406,8 @@ static double backend_peak_bf16(void *state) { return peak_of(state, true); }
 static double backend_read_rate(void *state) { return td_cuda_read_rate(state); }
 
 static const td_option options[] = {
-    TD_OPTION_INT(config, device, 0, 0, 63, "which GPU, numbered from 0"),
+    TD_OPTION_INT(config, device, -1, -1, 63,
+                  "which GPU, numbered from 0; -1: that of the process's number on its host"),
     TD_OPTION_END,
 };
 
@@ -382,4 +434,7 @@ const td_backend td_cuda_backend = {
     .forget = backend_forget,
     .launches = backend_launches,
     .peak_bf16 = backend_peak_bf16,
+    .queue = backend_queue,
+    .copy = backend_copy,
+    .add = backend_add,
 };

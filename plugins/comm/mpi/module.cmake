@@ -1,2 +1,2 @@
-# The library that this module alone links.
-target_link_libraries(${MODULE} PRIVATE PkgConfig::OPENMPI)
+set(COMM mpi)
+include(${CMAKE_SOURCE_DIR}/plugins/comm/common/module.cmake)

@@ -1,160 +1,16 @@
-/* mpi.c - the processes that mpirun, or srun with PMIx, has started, connected by MPI.
- *
- * MPI can be initialized and finalized only once in a process, so it stays initialized from the first
- * `open` until the process exits.
- */
-#include <mpi.h>
-#include <stdbool.h>
-#include <stdlib.h>
-
-#include "tandem/kind/comm.h"
+/* mpi.c - processes connected by MPI, in host memory. */
+#include "common/world.h"
 
 struct mpi {
     bool unused;
 };
 
-typedef struct state {
-    int rank, size;
-} state;
-
-static int  opened; /* states that are not closed yet */
-static bool lost;   /* a call failed: the other processes cannot be reached, or not all of them */
-
-/* A process that exits in the middle of a run, because of a plugin, say, takes the others with it:
- * they wait for it, and MPI_Finalize would wait for them. */
-static void finalize(void)
-{
-    int over = 0;
-    MPI_Finalized(&over);
-    if (!over && (opened || lost))
-        MPI_Abort(MPI_COMM_WORLD, 1);
-    if (!over)
-        MPI_Finalize();
-}
-
-/* Otherwise Open MPI would install handlers for crashes, which tandem itself reports. */
-static int initialize(td_error *error)
-{
-    int begun = 0, level;
-    MPI_Initialized(&begun);
-    if (begun)
-        return 0;
-    setenv("OMPI_MCA_opal_signal", "", 0);
-    if (MPI_Init_thread(NULL, NULL, MPI_THREAD_SERIALIZED, &level) != MPI_SUCCESS)
-        return td_fail(error, TD_EIO, "comm 'mpi': MPI_Init_thread failed");
-    atexit(finalize);
-    /* a failure is reported like any other, and the host decides what is saved */
-    MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
-    return level >= MPI_THREAD_SERIALIZED
-               ? 0
-               : td_fail(error, TD_EUNSUPPORTED,
-                         "comm 'mpi': this MPI does not support calls from several threads, one at "
-                         "a time (MPI_THREAD_SERIALIZED)");
-}
-
-static int open_mpi(const void *config, const td_services *services, void **out, td_error *error)
-{
-    state *s = calloc(1, sizeof *s);
-    if (!s)
-        return td_fail(error, TD_ENOMEM, "comm 'mpi': out of memory");
-    if (initialize(error)) {
-        free(s);
-        return TD_EIO;
-    }
-    MPI_Comm_rank(MPI_COMM_WORLD, &s->rank);
-    MPI_Comm_size(MPI_COMM_WORLD, &s->size);
-    *out = s;
-    opened++;
-    return 0;
-}
-
-static void close_mpi(void *s)
-{
-    opened--;
-    free(s);
-}
-
-static int rank_of(void *s) { return ((const state *)s)->rank; }
-
-static int size_of(void *s) { return ((const state *)s)->size; }
-
-/* MPI counts are of type int. */
-enum { MOST = 1 << 30 };
-
-static int result(int code, const char *what, td_error *error)
-{
-    char why[MPI_MAX_ERROR_STRING] = "";
-    int  n;
-    if (code == MPI_SUCCESS)
-        return 0;
-    lost = true;
-    MPI_Error_string(code, why, &n);
-    return td_fail(error, TD_EIO, "comm 'mpi': %s failed: %s", what, why);
-}
-
-/* Open MPI chooses the order of addition by size and number of ranks, and all ranks get the same
- * bits. */
-static int all_reduce(void *s, void *data, int64_t count, int dtype, td_error *error)
-{
-    MPI_Datatype type = dtype == TD_F64 ? MPI_DOUBLE : MPI_FLOAT;
-    size_t       width = dtype == TD_F64 ? sizeof(double) : sizeof(float);
-    int          code = MPI_SUCCESS;
-    if (dtype != TD_F32 && dtype != TD_F64)
-        return td_fail(error, TD_EUNSUPPORTED, "comm 'mpi' cannot add numbers of dtype %d", dtype);
-    for (int64_t at = 0; at < count && code == MPI_SUCCESS; at += MOST) {
-        int n = (int)(count - at < MOST ? count - at : MOST);
-        code = MPI_Allreduce(MPI_IN_PLACE, (char *)data + (size_t)at * width, n, type, MPI_SUM,
-                             MPI_COMM_WORLD);
-    }
-    return result(code, "MPI_Allreduce", error);
-}
-
-static int check_bytes(size_t bytes, td_error *error)
-{
-    return bytes <= MOST
-               ? 0
-               : td_fail(error, TD_EUNSUPPORTED,
-                         "comm 'mpi' cannot send %zu bytes at once; the limit is %d", bytes, MOST);
-}
-
-static int all_to_all(void *s, const void *send, void *receive, size_t bytes, td_error *error)
-{
-    int n = (int)bytes;
-    if (check_bytes(bytes, error))
-        return TD_EUNSUPPORTED;
-    return result(MPI_Alltoall(send, n, MPI_BYTE, receive, n, MPI_BYTE, MPI_COMM_WORLD),
-                  "MPI_Alltoall", error);
-}
-
-static int all_gather(void *s, const void *send, void *receive, size_t bytes, td_error *error)
-{
-    int n = (int)bytes;
-    if (check_bytes(bytes, error))
-        return TD_EUNSUPPORTED;
-    return result(MPI_Allgather(send, n, MPI_BYTE, receive, n, MPI_BYTE, MPI_COMM_WORLD),
-                  "MPI_Allgather", error);
-}
-
-static int broadcast(void *s, void *data, size_t bytes, int root, td_error *error)
-{
-    int code = MPI_SUCCESS;
-    for (size_t at = 0; at < bytes && code == MPI_SUCCESS; at += MOST)
-        code = MPI_Bcast((char *)data + at, (int)(bytes - at < MOST ? bytes - at : MOST), MPI_BYTE,
-                         root, MPI_COMM_WORLD);
-    return result(code, "MPI_Bcast", error);
-}
-
 static const td_comm mpi = {
     .plugin = TD_PLUGIN(td_comm, TD_COMM_KIND, "mpi", NULL, struct mpi,
                         .brief = "the processes of mpirun or srun, over MPI"),
-    .open = open_mpi,
-    .close = close_mpi,
-    .rank = rank_of,
-    .size = size_of,
-    .all_reduce = all_reduce,
-    .all_to_all = all_to_all,
-    .all_gather = all_gather,
-    .broadcast = broadcast,
+    .open = td_world_open,
+    .close = td_world_close,
+    TD_WORLD_HOOKS,
 };
 
 TD_MODULE("mpi", "1.0", "tandem", "MIT", &mpi.plugin)

@@ -113,6 +113,15 @@ typedef struct td_backend {
     int64_t (*launches)(void *state);
     /* Like `peak`, for products of bf16 that are accumulated in f32. NULL: as `peak`. [main] */
     double (*peak_bf16)(void *state);
+    /* The next three let gradients be added up, and sent to other processes, where they are. All or
+     * none; `upload` is then not NULL. What a comm (kind/comm.h) queues its transfers on, in order
+     * with all other work: for CUDA the stream. [main] */
+    void *(*queue)(void *state);
+    /* Queue a copy within device memory. [main] */
+    int (*copy)(void *state, void *to, const void *from, size_t bytes);
+    /* Queue to[k] += more[k] for `count` numbers of dtype TD_F32 or TD_F64, that of its own kernels;
+     * each sum is rounded once, so it has the bits of the host's. [main] */
+    int (*add)(void *state, void *to, const void *more, int64_t count, int dtype);
 } td_backend;
 
 #ifdef __cplusplus

@@ -9,6 +9,10 @@
  * ranks as long as it takes: the host limits the wait (comm.timeout). A call that fails because
  * another rank cannot be reached returns TD_EIO.
  *
+ * A comm may also connect the devices of one backend, such as GPUs, so that gradients and parameters
+ * move from device to device: it then has `backend` and all hooks after it. These calls do not wait:
+ * they are queued behind the backend's other work, and `device_wait` waits for all of them.
+ *
  * All memory belongs to the host. Sums must be the same on all ranks, and in every run on the same
  * number of ranks; where a run must have the same bits on any number of ranks (train.reduce =
  * "exact"), the host does the additions itself and uses the comm only to move data.
@@ -110,6 +114,29 @@ typedef struct td_comm {
     int (*all_gather)(void *state, const void *send, void *receive, size_t bytes, td_error *error);
     /* Replace `data` by that of rank `root`. [turns] */
     int (*broadcast)(void *state, void *data, size_t bytes, int root, td_error *error);
+
+    /* ---- memory of devices ---- */
+
+    /* The name of the backend whose memory the hooks below take; NULL: none, and no such hooks. */
+    const char *backend;
+    /* Connect the processes' devices; `queue` is that of this process's backend. Fails on all ranks
+     * if it fails on one. `detach` disconnects them, before the backend is closed. [main] */
+    int (*attach)(void *state, void *queue, td_error *error);
+    void (*detach)(void *state);
+    /* The transfers between these two are independent of each other, and may be queued as one.
+     * [main] */
+    int (*device_begin)(void *state, td_error *error);
+    int (*device_end)(void *state, td_error *error);
+    /* As the hooks above, on memory of the device; sums in TD_F32 or TD_F64, whichever the backend's
+     * own kernels compute in. [main] */
+    int (*device_all_reduce)(void *state, void *data, int64_t count, int dtype, td_error *error);
+    int (*device_all_to_all)(void *state, const void *send, void *receive, size_t bytes,
+                             td_error *error);
+    int (*device_all_gather)(void *state, const void *send, void *receive, size_t bytes,
+                             td_error *error);
+    int (*device_broadcast)(void *state, void *data, size_t bytes, int root, td_error *error);
+    /* Wait until all that is queued is done: 0, or TD_EIO if another rank is lost. [main] */
+    int (*device_wait)(void *state, td_error *error);
 } td_comm;
 
 #ifdef __cplusplus

@@ -1,0 +1,108 @@
+/* processes_devices.c - processes whose devices a comm connects: the fixture 'apart', whose memory the host
+ * cannot touch. */
+#include "tools/processes.h"
+
+static void setup(void)
+{
+    processes_setup();
+    setenv("TANDEM_PLUGIN_PATH", TANDEM_FIXTURES "/apart-apart", 1);
+}
+
+TestSuite(processes_devices, .init = setup, .fini = small_teardown);
+
+#define APART                                                                    \
+    " backend.plugin=apart train.steps=4 train.evaluate_every=-1 train.batch=6 " \
+    "train.micro_batch=1 "
+#define CONNECTED " 2>&1 | tee %1$s/log; grep -q 'memory of 3 processes is connected' %1$s/log"
+#define SAME_MODEL(run)                                             \
+    "cmp %1$s/" run "/checkpoints/step-00000004/model.safetensors " \
+    "%1$s/%3$s/checkpoints/step-00000004/model.safetensors"
+
+/* The comm that names the backend is the default, and connects its memories. */
+Test(processes_devices, are_connected_by_default)
+{
+    if (!there_is_mpi())
+        return;
+    small_expect("three", RANKS(3) "%2$s" APART CONNECTED, 0, "");
+    small_expect("host", RANKS(3) "%2$s" APART "comm.plugin=mpi" CONNECTED, 1, "");
+    small_expect("cpu", RANKS(3) "%2$s train.batch=6 train.micro_batch=1" CONNECTED, 1, "");
+}
+
+Test(processes_devices, fast_sums_have_the_same_bits_again)
+{
+    if (!there_is_mpi())
+        return;
+    small_expect("one", RANKS(3) "%2$s" APART, 0, "");
+    small_expect("two", RANKS(3) "%2$s" APART "&& " SAME_MODEL("one"), 0, "");
+    small_expect("owned", RANKS(3) "%2$s" APART "train.shard=optimizer", 0, "");
+    small_expect("again", RANKS(3) "%2$s" APART "train.shard=optimizer && " SAME_MODEL("owned"), 0,
+                 "");
+}
+
+/* A transfer finds another rank lost: what was saved stands, and the run goes on from there, on
+ * another number of processes. */
+Test(processes_devices, end_when_a_transfer_fails_and_go_on)
+{
+    if (!there_is_mpi())
+        return;
+    small_expect("one", "%2$s" APART "train.reduce=exact", 0, "");
+    for (int owned = 0; owned < 2; owned++) {
+        char run[16], command[1000];
+        snprintf(run, sizeof run, "lost%d", owned);
+        snprintf(command, sizeof command,
+                 "TANDEM_LOSES=4 " RANKS(2) "%%2$s" APART
+                                            "train.reduce=exact train.checkpoint_every=1 %s",
+                 owned ? "train.shard=optimizer" : "");
+        small_expect(run, command, 75, "another rank is lost");
+        small_expect(run,
+                     RANKS(3) "%2$s" APART
+                              "train.reduce=exact train.checkpoint_every=1 && " SAME_MODEL("one"),
+                     0, "");
+    }
+}
+
+/* A copy for each sum that waits, in the memory of the device, and buffers: counted, and refused. */
+Test(processes_devices, count_the_memory_of_sums)
+{
+    if (!there_is_mpi())
+        return;
+    small_expect("large", RANKS(2) "%2$s" APART "train.reduce=exact model.vocab_size=100000", 2,
+                 "of device memory (parameters");
+}
+
+/* Steps of all processes together are timed; tokens are those of all. */
+Test(processes_devices, are_timed_together)
+{
+    static const char *const more[] = { "", "train.reduce=exact", "train.shard=optimizer" };
+    if (!there_is_mpi())
+        return;
+    for (size_t k = 0; k < sizeof more / sizeof *more; k++) {
+        child   c;
+        json_t *j;
+        char    command[1000];
+        snprintf(command, sizeof command,
+                 RANKS(3) TANDEM_BINARY " bench -c %%1$s/model.cfg backend.plugin=apart "
+                                        "train.micro_batch=2 --seconds 0.2 --json %s",
+                 more[k]);
+        c = small_shell("timed", command);
+        cr_assert_eq(c.code, 0, "%s: %s", command, c.err);
+        j = child_json(&c);
+        cr_expect_eq(json_integer_value(json_object_get(j, "processes")), 3);
+        cr_expect_float_eq(json_number_value(json_object_get(j, "examples_per_second")) *
+                               json_number_value(json_object_get(j, "seconds_per_step")),
+                           6, 1e-9);
+        json_decref(j);
+        child_free(&c);
+    }
+}
+
+/* The suite moves numbers between the memories. */
+Test(processes_devices, pass_the_suite)
+{
+    if (!there_is_mpi())
+        return;
+    small_expect("suite",
+                 TANDEM_BINARY " plugins check " TANDEM_FIXTURES "/apart-apart/comm-apart.so | "
+                               "tee %1$s/log; grep -q 'devices  *ok' %1$s/log",
+                 0, "");
+}
