@@ -75,18 +75,14 @@ static void check_bits(const struct golden *c, const struct run *r)
                    "same one parts 00000010");
 }
 
-/* The same on memory that the host cannot touch, and which a comm connects (tests/fixtures/apart): sums
- * and parameters go through the host's memory only where comm 'mpi' moves them. */
+/* The same on memory that the host cannot touch, and which a comm connects (tests/fixtures/apart). */
 static void check_devices(const struct golden *c, const struct run *r)
 {
     each_optimizer(c, r,
-                   "more='train.steps=5'; rm -rf one two three owned host; "
-                   "train one; train two mpirun -np 2; train three mpirun -np 3; "
-                   "same one two 00000005; same one three 00000005; "
-                   "more='train.steps=5 train.shard=optimizer'; train owned mpirun -np 3; "
-                   "same one owned 00000005; "
-                   "more='train.steps=5 train.shard=optimizer comm.plugin=mpi'; "
-                   "train host mpirun -np 2; same one host 00000005");
+                   "more='train.steps=3'; rm -rf one two owned; "
+                   "train one; train two mpirun -np 2; same one two 00000003; "
+                   "more='train.steps=3 train.shard=optimizer'; train owned mpirun -np 3; "
+                   "same one owned 00000003");
 }
 
 /* At a random moment: the processes take turns at being killed. What was not saved is made again. */
@@ -128,10 +124,12 @@ Test(ranks, have_the_bits_of_one_process, .timeout = 1200)
 
 static const struct run device = { "apart", 1 };
 
+/* Its kernels are plain loops in double, so a few cases are enough: other models differ in what they
+ * compute, not in how it is exchanged. */
 static void check_some_devices(const struct golden *c, const struct run *r)
 {
     static int n;
-    if (n++ % EVERY == 0)
+    if (n++ % (3 * EVERY) == 0)
         check_devices(c, r);
 }
 
@@ -152,17 +150,4 @@ Test(ranks, killed_and_resumed_have_the_bits_of_one_process, .timeout = 600)
 {
     if (there_is_mpi())
         for_each_case(&one_thread, check_some_kills);
-}
-
-static void check_some_kills_of_devices(const struct golden *c, const struct run *r)
-{
-    if (!strcmp(c->name, "redllm-tuning"))
-        check_kills(c, r);
-}
-
-Test(ranks, with_devices_killed_and_resumed_have_the_bits_of_one, .timeout = 600)
-{
-    setenv("TANDEM_PLUGIN_PATH", TANDEM_FIXTURES "/apart-apart", 1);
-    if (there_is_mpi())
-        for_each_case(&device, check_some_kills_of_devices);
 }

@@ -61,6 +61,25 @@ Test(processes_devices, end_when_a_transfer_fails_and_go_on)
     }
 }
 
+#define LONG SEVEN "train.steps=60 train.checkpoint_every=5 train.evaluate_every=-1 "
+#define KILLED(more)                                                                              \
+    RANKS(3)                                                                                      \
+    "%2$s" LONG "backend.plugin=apart " more " & " UNTIL_SAVED "kill -KILL " LAST_RANK            \
+    "; wait $!; test $? = 137 && " RANKS(                                                         \
+        2) "%2$s" LONG "backend.plugin=apart " more " && "                                        \
+           "for f in model optimizer; do cmp %1$s/host/checkpoints/step-00000060/$f.safetensors " \
+           "%1$s/%3$s/checkpoints/step-00000060/$f.safetensors || exit 1; done"
+
+/* Of the run without devices: one process, in the memory of the host. */
+Test(processes_devices, killed_and_resumed_have_the_bits_of_the_host)
+{
+    if (!there_is_mpi())
+        return;
+    small_expect("host", "%2$s" LONG "backend.plugin=reference", 0, "");
+    small_expect("all", KILLED(""), 0, "resuming from");
+    small_expect("owned", KILLED("train.shard=optimizer"), 0, "resuming from");
+}
+
 /* A copy for each sum that waits, in the memory of the device, and buffers: counted, and refused. */
 Test(processes_devices, count_the_memory_of_sums)
 {
