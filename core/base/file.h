@@ -91,7 +91,7 @@ int td_sync_directory(const char *path, td_error *error);
  * does not exist is not an error. */
 int td_remove_tree(const char *path, td_error *error);
 
-/* Rename directory `from` to `to` and remove the one that was there; where removing it fails, it is
+/* Rename directory `from` to `to` and remove the one that was there; if removing it fails, it is
  * left under the name `from`. At every moment there is a whole directory `to`, old or new, where
  * the file system can exchange two names (see directory.c for those that cannot). */
 int td_replace_directory(const char *from, const char *to, td_error *error);

@@ -7,7 +7,7 @@ typedef struct td_ticker td_ticker;
 /* The first call of `tick` comes after `seconds`; calls do not overlap. NULL: no memory, or no
  * thread. */
 td_ticker *td_ticker_new(double seconds, void (*tick)(void *arg), void *arg);
-/* Waits for the call in progress; there are none afterwards. NULL is allowed. */
+/* Waits for the call in progress and ends the thread. NULL is allowed. */
 void       td_ticker_free(td_ticker *);
 
 #endif

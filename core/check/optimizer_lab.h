@@ -189,8 +189,8 @@ static inline double bowl(lab *l, double scale)
         get(l, parameter(l, k), x);
         for (int64_t n = 0; n < parameter(l, k)->count; n++) {
             double h = 0.5 + td_random_uniform(5, (uint64_t)k, (uint64_t)n);
-            /* a: 0.3 to 1.3 times the start, so that nothing must pass 0, where the steps of
-             * Adafactor, which are relative to the parameter, get small */
+            /* a: 0.3 to 1.3 times the start, so that no parameter has to cross 0: Adafactor's steps
+             * are relative to the parameter, and get small there */
             double d = (double)x[n] -
                        initial(k, n) * (0.3 + td_random_uniform(9, (uint64_t)k, (uint64_t)n));
             total += h * d * d / 2;

@@ -98,7 +98,7 @@ void td_check_shared_update(td_check *c)
 {
     lab whole, parts[SHARDS];
     if (is_coupled(c))
-        td_check_skip(c, "its updates depend on each other, so the host does not share them out");
+        td_check_skip(c, "its updates depend on each other, so the host does not shard them");
     lab_open(&whole, c, TD_F32, 1, 0.5);
     steps(&whole, 0, 4);
     for (int r = 0; r < SHARDS; r++) {

@@ -44,9 +44,9 @@ td_config *td_config_load(const char *const *files, size_t n_files, const char *
  * 2". Files that a text extends are looked up in the working directory, then in `search`.
  *
  * The first `n_kept` of the files and texts were kept by a run, perhaps a stranger's: they name no
- * code and no other file, so `plugin_path` and `extends` in them are ignored; and what they name
- * may lie beside them. A file of `files` that lies in the directory of a run is taken so in any
- * case, and a directory among them stands for the config.cfg in it. */
+ * code and no other file, so `plugin_path` and `extends` in them are ignored; and files that they
+ * name may lie beside them. A file of `files` in the directory of a run always counts as kept, and
+ * a directory among them stands for the config.cfg in it. */
 typedef struct td_config_sources {
     const char *const *files, *const *texts, *const *overrides;
     size_t      n_files, n_texts, n_overrides, n_kept;
@@ -58,13 +58,13 @@ typedef struct td_config_sources {
 } td_config_sources;
 td_config *td_config_read(const td_config_sources *, td_errors *errors);
 
-/* A config that is composed in layers, each laid over the earlier ones: an empty one, and a layer.
+/* A config that is composed in layers, later ones over earlier ones: an empty one, and a layer.
  * A layer is a group, whose keys are those of a config, a string, which names a file as `extends`
  * does, or a list of strings. It is copied; the names of its files must outlive the config. */
 td_config *td_config_new(const char *search, bool untrusted); /* NULL when out of memory */
 void       td_config_lay(td_config *, const td_setting *layer, td_errors *errors);
-/* Lay "path.to.key=value" over it. `origin` is the value's origin in messages; NULL: the command
- * line. */
+/* Apply the override "path.to.key=value". `origin` is the value's origin in messages; NULL: the
+ * command line. */
 void td_config_lay_key(td_config *, const char *override, const char *origin, td_errors *errors);
 void td_config_free(td_config *);
 td_arena *td_config_arena(td_config *);
@@ -98,8 +98,8 @@ int td_config_bind_extra(td_config *, td_registry *, const char *path, const cha
 int td_config_bind_table(td_config *, td_registry *, const char *path, const td_option *table,
                          void *out, td_errors *errors);
 
-/* Before it is bound: forget what a run kept of a group at the top, except for the keys `but`, a
- * list that ends in NULL. What is given beside it stays. */
+/* Before binding: forget the settings of a top-level group that a run kept, except for the keys
+ * `but`, a list that ends with NULL. Settings from elsewhere stay. */
 void td_config_forget_kept(td_config *, const char *group, const char *const *but);
 
 /* The number of steps that TD_OPTION_IN_STEPS options refer to: the steps of the run, set before

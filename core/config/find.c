@@ -1,4 +1,4 @@
-/* find.c - which config a name that leads to none was meant for. */
+/* find.c - finds the config that a misspelt or shortened name was meant for. */
 #include "config/find.h"
 
 #include <stdio.h>

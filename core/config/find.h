@@ -1,4 +1,4 @@
-/* find.h - which config a name that leads to none was meant for. */
+/* find.h - finds the config that a misspelt or shortened name was meant for. */
 #ifndef TD_CONFIG_FIND_H
 #define TD_CONFIG_FIND_H
 

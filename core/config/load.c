@@ -365,7 +365,7 @@ static void set_origin(td_setting *v, const char *origin)
         set_origin(child, origin);
 }
 
-/* An override is a config of one value, laid over the others. */
+/* An override is a config of one value, merged over the others. */
 static void apply_override(td_config *c, const char *override, const char *origin,
                            td_errors *errors)
 {

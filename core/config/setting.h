@@ -52,7 +52,7 @@ td_setting *td_setting_child(const td_setting *group, const char *name); /* NULL
  * list. */
 const char *td_setting_path(td_arena *, const td_setting *root, const td_setting *target);
 
-/* Whether it is an integer, or a float without a fraction, as in steps = 1e3, that is exactly one. */
+/* Whether it is an integer, or a float that equals one exactly, as in steps = 1e3. */
 bool td_setting_is_whole(const td_setting *, int64_t *out);
 
 /* "file.cfg:12" or "command line". */

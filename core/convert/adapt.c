@@ -52,8 +52,9 @@ static int check_architecture(const job *j, const td_adapt_from *from, td_error 
             a->plugin.name);
     if (listed(a->adapts, was))
         return 0;
-    return td_fail(error, TD_ECONFIG, "'%s' has the architecture '%s', from which '%s' is not made",
-                   from->run, was, a->plugin.name);
+    return td_fail(error, TD_ECONFIG,
+                   "'%s' has the architecture '%s', from which '%s' cannot be made", from->run, was,
+                   a->plugin.name);
 }
 
 typedef struct comparison {
@@ -198,7 +199,8 @@ static void share(job *j, const td_origin *o, const td_stored *t)
     const td_stored *own = take(&j->encoder, o->name);
     if (own && (t->size != own->size || memcmp(t->data, own->data, t->size)))
         td_log_line(j->s->log, TD_LOG_WARN,
-                    "the encoder's layers are from '%s', but read '%s' of '%s', which differs",
+                    "the encoder's layers come from '%s', but will read '%s' from '%s', which "
+                    "differs",
                     j->encoder.from->run, o->name, j->decoder.from->run);
 }
 

@@ -443,7 +443,7 @@ void td_gguf_warn_of_ends(const td_gguf *g, const char *name, td_journal *log)
                     name);
     if (truth_of(g, "tokenizer.ggml.add_eos_token", false))
         td_log_line(log, TD_LOG_WARN,
-                    "'%s' is a model that reads an end after each text "
+                    "'%s' is a model that expects an end after each text "
                     "(tokenizer.ggml.add_eos_token), which is not added here: add it to prompts",
                     name);
 }

@@ -26,7 +26,7 @@ void td_vocabulary_free(td_vocabulary *v)
     *v = (td_vocabulary){ 0 };
 }
 
-/* What is done with a token takes time by the square of its length. */
+/* Some work on a token takes time that grows with the square of its length. */
 enum { LONGEST = 1024 };
 
 /* llama.cpp aborts if two tokens have the same text. */
@@ -36,7 +36,7 @@ int td_vocabulary_put(td_vocabulary *v, int64_t id, const char *text, size_t siz
     char *copy = size <= LONGEST ? td_arena_alloc(v->arena, size + 1) : NULL;
     if (size > LONGEST)
         return td_fail(error, TD_EUNSUPPORTED,
-                       "its token %lld has %zu bytes: at most %d can be moved", (long long)id, size,
+                       "its token %lld has %zu bytes, but may have at most %d", (long long)id, size,
                        LONGEST);
     if (!copy)
         return no_memory(error);
@@ -64,7 +64,7 @@ td_token *td_vocabulary_find(const td_vocabulary *v, const char *text, size_t si
     return found;
 }
 
-/* The character that stands for a byte in GPT-2's vocabularies: that of Latin-1 if it is visible,
+/* The character that stands for a byte in GPT-2's vocabularies: Latin-1's if it is visible,
  * otherwise the next one from 256 on. */
 static int character_of(int byte)
 {

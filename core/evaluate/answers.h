@@ -15,7 +15,7 @@
 
 typedef struct td_answers_spec {
     td_engine         *engine;  /* has parameters */
-    td_score_spec      score;   /* its team shares out generated texts, too */
+    td_score_spec      score;   /* its team divides generated texts, too */
     td_decoder_options decoder; /* rows and lengths are overwritten */
     td_prompts_spec    prompts;
     int64_t            limit; /* most items per task; 0: all */

@@ -6,7 +6,7 @@
 #include "evaluate/perplexity.h"
 
 typedef struct td_extrapolate_spec {
-    /* its length: the longest total; its prefix is ignored; its team shares out the sequences */
+    /* its length: the longest total; its prefix is ignored; its team divides the sequences */
     td_evaluate_spec evaluate;
     int64_t          trained; /* the training length */
     const int64_t   *lengths, *prefixes;

@@ -32,7 +32,7 @@ typedef struct td_score_spec {
     /* Read the given tokens that consecutive items have in common once, and then their targets
      * (score_shared.h), where that pays; rows and lengths are overwritten. NULL: never. */
     const td_decoder_options *decoder;
-    /* These processes, which make the same calls, share out batches and questions; all get all scores.
+    /* These processes, which make the same calls, divide batches and questions; all get all scores.
      * NULL: this one alone. */
     td_team                  *team;
 } td_score_spec;

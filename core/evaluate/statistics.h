@@ -57,8 +57,8 @@ int td_paired_bootstrap(const td_pairs *, int64_t draws, uint64_t seed, td_diffe
                         td_error *error);
 
 /* The same mean for models with several seeds each: on each pair a model's value is the mean over
- * its seeds. Its variance is the sum of that over the pairs and, for each model with n > 1 seeds,
- * that of the mean over them, s^2 / n. Interval and p are Student's t, with Welch and
+ * its seeds. Its variance is the variance over the pairs plus, for each model with n > 1 seeds, the
+ * variance of its mean over seeds, s^2 / n. Interval and p are Student's t, with Welch and
  * Satterthwaite's degrees of freedom: few seeds are few observations, which a bootstrap would not
  * take into account. */
 int td_seeded_difference(const td_pairs *, td_difference *out, td_error *error);

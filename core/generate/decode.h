@@ -65,7 +65,7 @@ typedef struct td_pass_cost {
 td_pass_cost td_decoder_step_cost(const td_decoder *);
 td_pass_cost td_decoder_prompt_cost(const td_decoder *);
 
-/* Start or stop timing each op of steps; then the times, like td_plan_profile_rows. */
+/* Start or stop timing each op of steps; read the times, as td_plan_profile_rows does. */
 void   td_decoder_profile(td_decoder *, bool on);
 size_t td_decoder_profile_rows(const td_decoder *, td_profile_row *rows, size_t room);
 

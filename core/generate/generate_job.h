@@ -23,7 +23,7 @@ typedef struct td_generate_job {
     td_sampler               **samplers; /* one per thread */
     td_generate_slot          *slots;
     int64_t                    rows, vocab;
-    int64_t  next, stride; /* the request to begin next, and how far the one after */
+    int64_t  next, stride; /* the request to begin next; the distance to the one after */
     float   *logits;       /* [rows][vocab] */
     int32_t *tokens;       /* [rows] tokens to read next, -1: the row is idle */
     int32_t *drawn;        /* [rows] chosen by the sampler */

@@ -30,7 +30,7 @@ typedef enum td_gguf_type {
 
 /* One value, or a list of them. */
 typedef struct td_gguf_value {
-    int                  type; /* td_gguf_type; of a list: that of its items */
+    int                  type; /* td_gguf_type; for a list, of its items */
     bool                 list;
     uint64_t             count; /* of a list; else 1 */
     const unsigned char *data;  /* belongs to the open file; of any alignment */
@@ -57,8 +57,8 @@ double      td_gguf_number(const td_gguf_value *, uint64_t i);
 /* The text at `*at`, which begins at `data` and moves on to the next text. It is not terminated. */
 const char *td_gguf_text(const unsigned char **at, size_t *size);
 
-/* Tensor i < count, in the file's order. Dims are row-major, as everywhere here: the last is that of
- * a row. */
+/* Tensor i < count, in the file's order. Dims are row-major, as everywhere here: the last is the
+ * length of a row. */
 size_t           td_gguf_count(const td_gguf *);
 const td_stored *td_gguf_tensor(const td_gguf *, size_t i);
 
@@ -80,8 +80,8 @@ void td_gguf_item(td_gguf_out *, const void *number, size_t size);
 void td_gguf_item_text(td_gguf_out *, const char *text, size_t size);
 void td_gguf_out_free(td_gguf_out *);
 
-/* The type that a tensor of this shape has in a file of `type`: vectors are always F32, and so is,
- * instead of Q8_0, what does not divide into blocks. */
+/* The type that a tensor of this shape has in a file of `type`: vectors are always F32, and so are
+ * tensors of Q8_0 whose rows do not divide into blocks. */
 int td_gguf_type_for(int type, int rank, const int64_t *dim);
 
 /* Write a file: first the keys, then the tensors. A streamed tensor is asked for whole blocks. */

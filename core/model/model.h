@@ -96,7 +96,7 @@ typedef struct td_update {
 int td_model_update(const td_model *, td_variables *, td_update *out, td_error *error);
 
 /* Squared norms of the gradients that this process has, for an update that is sharded: build it
- * after the update, which decides who has them. at[i] is that of gradient number index[i] of `all`.
+ * after the update, which decides who has them. at[i] is the one of gradient index[i] of `all`.
  * The input "squares" [all] of updates and norms has those of all processes. Free them after a
  * failure as well. */
 typedef struct td_squares {
@@ -113,8 +113,8 @@ void td_squares_free(td_squares *);
 void td_model_update_one(const td_model *, td_variable *parameter, td_variable *gradient,
                          const td_optimizer_in *shared);
 
-/* Norms: at[2k] of the k-th trained parameter, at[2k + 1] of its gradient. If the update is shared
- * out, it has the input "squares". Free them after a failure as well. */
+/* Norms: at[2k] of the k-th trained parameter, at[2k + 1] of its gradient. If the update is
+ * sharded, it has the input "squares". Free them after a failure as well. */
 typedef struct td_norms {
     td_graph           *graph;
     const td_variable **parameters; /* [count] */

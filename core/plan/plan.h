@@ -24,7 +24,7 @@
 
 typedef struct td_prepared td_prepared; /* plan/prepared.h */
 
-/* How processes that share out a model hand each other what a plan needs. All of them call the same
+/* How processes that shard a model exchange what a plan needs. All of them call the same
  * hooks for the same variables, in the same order. Memory is the host's. */
 typedef struct td_exchange {
     /* `to` gets the parameter's elements from its owner. */
@@ -93,8 +93,8 @@ int td_plan_set_scalar(td_plan *, const char *name, double value, td_error *erro
 /* All arrays of a batch that have data. */
 int td_plan_set_batch(td_plan *, const td_batch *, td_error *error);
 
-/* Run all calls and wait for them. On failure variables may be partly updated. If variables are shared
- * out, a failed run still takes part in all transfers. */
+/* Run all calls and wait for them. On failure variables may be partly updated. If variables are
+ * sharded, a failed run still takes part in all transfers. */
 int      td_plan_run(td_plan *, td_error *error);
 /* Take part in the transfers of a run without computing: this process has no work, another has. */
 int      td_plan_serve(td_plan *, td_error *error);

@@ -1,4 +1,5 @@
-/* windows.c - parameters and gradients that processes share out: each is here only while it is used.
+/* windows.c - parameters and gradients that are sharded across processes: each is here only while
+ * it is used.
  *
  * A *window* is a storage of the arena that stands for a parameter from one of its readers to a later
  * one. Before the first of them the parameter is collected from its owner; until the next window it

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "run/keep.h"
 #include "run/place.h"
 #include "run/results.h"
 #include "study/study.h"
@@ -288,19 +289,48 @@ static void compare_tokenizers(td_report_data *d)
 
 /* ---- groups ---------------------------------------------------------------------------------- */
 
-/* Opens the config that a run keeps, which does not choose code (td_session_options.kept). */
-static int describe(const td_report_data *d, const char *run, td_description *out, td_error *error)
+/* Loading a module is announced, wherever it happens (docs/config.md). */
+static void announce(void *arg, int level, const char *line)
+{
+    if (level >= TD_LOG_INFO && !strncmp(line, "loading module", strlen("loading module")))
+        say(arg, line);
+}
+
+/* `first` before the caller's own paths, in d's arena; NULL when out of memory. */
+static const char **paths_from(const td_report_data *d, const char *first)
+{
+    const char *const *own = d->options->plugin_paths;
+    size_t             n = 0;
+    while (own && own[n])
+        n++;
+    const char **paths = td_arena_alloc(d->arena, (n + 2) * sizeof *paths);
+    if (!paths)
+        return NULL;
+    paths[0] = first;
+    for (size_t k = 0; k < n; k++)
+        paths[k + 1] = own[k];
+    paths[n + 1] = NULL;
+    return paths;
+}
+
+/* Opens the config that a run keeps, which does not choose code (td_session_options.kept). `modules`:
+ * the run's own, if they are trusted; or NULL. */
+static int describe(td_report_data *d, const char *run, const char *modules, td_description *out,
+                    td_error *error)
 {
     char                 *config = td_path_join(run, "config.cfg");
     const char           *files[] = { config, NULL };
     const char           *settings[] = { "backend.threads=1", NULL };
+    const char *const    *paths = modules ? paths_from(d, modules) : d->options->plugin_paths;
     td_session_options    o = { .size = sizeof o,
                                 .purpose = TD_PURPOSE_MODEL,
                                 .files = files,
                                 .settings = settings,
                                 .kept = 1,
-                                .plugin_paths = d->options->plugin_paths };
-    td_session           *s = config ? td_session_open(&o, error) : NULL;
+                                .plugin_paths = paths,
+                                .log = announce,
+                                .log_arg = d };
+    td_session           *s = config && (paths || !modules) ? td_session_open(&o, error) : NULL;
     const td_description *found = s ? td_session_describe(s, error) : NULL;
     if (found)
         *out = *found;
@@ -361,11 +391,26 @@ static void note_backend(td_report_data *d, const char *unavailable)
                   unavailable);
 }
 
+/* Describes the model of a group by its first run. */
+static void describe_group(td_report_data *d, const char *run, td_report_group *out)
+{
+    char    *modules = td_run_modules(run);
+    td_error why = { 0 };
+    bool     trust = d->options->trust;
+    out->described = !describe(d, run, trust ? modules : NULL, &out->model, &why);
+    note_backend(d, out->model.unavailable);
+    if (!out->described)
+        td_text_print(&d->notes, "parameters and FLOPs of '%s' are unknown: %.*s%s\n", out->name,
+                      (int)strcspn(why.text, "\n"), why.text,
+                      modules && !trust ? "; the run has copies of its modules: --trust loads them"
+                                        : "");
+    free(modules);
+}
+
 static void fill_group(td_report_data *d, size_t k)
 {
     const td_compared_group *g = &d->comparison.groups[k];
     td_report_group         *out = &d->groups[k];
-    td_error                 why = { 0 };
     *out = (td_report_group){ .name = td_comparison_name(&d->comparison, k),
                               .class = d->classes[g->runs[0]],
                               .variant = d->variants[g->runs[0]],
@@ -375,11 +420,7 @@ static void fill_group(td_report_data *d, size_t k)
     if (d->labels)
         out->name = g->name;
     out->colour = colour_of(d, k);
-    out->described = !describe(d, d->runs[g->runs[0]].directory, &out->model, &why);
-    note_backend(d, out->model.unavailable);
-    if (!out->described)
-        td_text_print(&d->notes, "parameters and FLOPs of '%s' are unknown: %.*s\n", out->name,
-                      (int)strcspn(why.text, "\n"), why.text);
+    describe_group(d, d->runs[g->runs[0]].directory, out);
 }
 
 static int fill_groups(td_report_data *d, td_error *error)

@@ -22,8 +22,9 @@ typedef struct td_report_options {
     const char        *directory;
     const char        *title;        /* NULL: one made from the groups' names */
     const char *const *plugin_paths; /* ends with NULL; NULL: none */
+    bool               trust;        /* load the modules that runs keep */
     int64_t            draws;        /* of a bootstrap; 0: 10000 */
-    /* Called before each part that may take seconds; may be NULL. */
+    /* Called before each part that may take seconds, and before a module is loaded; may be NULL. */
     void (*progress)(void *arg, const char *what);
     void *arg;
 } td_report_options;

@@ -112,7 +112,7 @@ static int plan_steps(const td_session *s, td_engine *engine, const td_arrange_s
                       const td_batch *shape, td_footprint *footprint, td_error *error)
 {
     int code = td_engine_plan(engine, shape, footprint, error);
-    /* gradients of shared-out parameters are sent, not accumulated */
+    /* gradients of sharded parameters are sent, not accumulated */
     if (!code && f->micro_batch < f->batch && !td_engine_exchanges(engine))
         code = td_engine_plan_adding(engine, shape, footprint, error);
     if (!code && s->x->train.norms_every > 0)

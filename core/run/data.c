@@ -68,7 +68,8 @@ static int add_hint(const td_session *s, td_error *error)
     size_t n = strlen(error->text);
     if (s->entered)
         snprintf(error->text + n, sizeof error->text - n,
-                 "; a run keeps its own: leave the group 'tokenizer' out of configs laid over it");
+                 "; a run keeps its own: leave the group 'tokenizer' out of the configs that "
+                 "change it");
     return td_failed(error, TD_EIO);
 }
 

@@ -36,7 +36,7 @@ typedef struct job {
     td_request          *requests; /* [count] */
     int32_t            **ids;      /* [count] ids of encoded texts, to be freed */
     int64_t              count;
-    /* of several processes, which share out the prompts: */
+    /* of several processes, which divide the prompts: */
     td_pace              pace;
     int64_t              answered; /* prompts, by this one */
     td_text              own;      /* its answers, as bytes */

@@ -11,9 +11,9 @@
 /* The JSON text that is stored in each checkpoint; free() it. Data and engine must be open. NULL
  * with `error`. */
 char *td_run_about(td_session *, td_error *error);
-/* Refuse to score held-out text other than that which the run was trained beside, as its checkpoint
- * records it: the run may have been trained on it. Only for `weights` of the session's own
- * run. `--allow data` makes it a warning. */
+/* Refuse to score held-out text that is not the run's own, as its checkpoint records it: the run
+ * may have been trained on it. Only for `weights` of the session's own run. `--allow data` makes it
+ * a warning. */
 int   td_run_check_held_out(td_session *, const char *weights, td_error *error);
 /* Compare the record in `latest` with the present one (`about`). Different text or another
  * tokenizer is refused; differences that may change only the last bits (other builds of plugins,

@@ -115,8 +115,8 @@ int td_session_compare_ranks(td_session *, td_error *error);
 /* Open an engine for the session's model, which the caller plans and closes; with an optimizer if
  * `updates`. */
 td_engine *td_session_engine(const td_session *, bool updates, td_error *error);
-/* The same, to plan but never to allocate. If this machine lacks what the backend needs, such as a
- * GPU, the default backend stands in, and `unavailable` says why. */
+/* The same, but only planned, never allocated. If this machine lacks what the backend needs, such
+ * as a GPU, the default backend stands in, and `unavailable` says why. */
 td_engine *td_session_sketch(td_session *, td_error *error);
 /* The parameters are about to change: discard what was made from them. */
 void       td_session_forget_layouts(td_session *);
@@ -180,7 +180,7 @@ td_evaluate_spec td_session_evaluation_spec(const td_session *);
 int              td_session_processes(const td_session *);
 /* Make micro-batches smaller if there are fewer than processes. Refused where that changes results. */
 int              td_session_share_out(td_session *, td_error *error);
-/* Descriptions are from now on of one of `processes` processes, that which takes the most memory. */
+/* From now on, descriptions are of the one of `processes` processes that needs the most memory. */
 int              td_session_imagine(td_session *, int64_t processes, td_error *error);
 /* Plan everything that a run of the config computes: steps with the largest possible micro-batches,
  * norms, evaluation. The footprint covers all of it, including batches read ahead. */

@@ -49,8 +49,8 @@ int td_tasks_keys(const td_tasks *, size_t k, td_answers_visit *, void *arg, td_
 /* Lay out all prompts and plan their scores on the session's engine (td_answers_plan). */
 int td_tasks_plan(const td_tasks *, td_footprint *, td_error *error);
 
-/* A session that has joined other processes shares out the items; all get all answers. TD_EEND without
- * a message: `progress` ended it. What was finished by then can be written. */
+/* A session that has joined other processes divides the items among them; all get all answers.
+ * TD_EEND without a message: `progress` ended it. What was finished by then can be written. */
 int td_tasks_run(td_tasks *, td_task_progress *, void *arg, td_error *error);
 
 size_t            td_tasks_count(const td_tasks *); /* the number of finished tasks */

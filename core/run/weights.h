@@ -25,7 +25,7 @@ char *td_session_start(const td_session *, td_error *error);
  * with, as their checkpoint records them. Differences other than the allowed ones are refused. A
  * file of another framework has no record; its names and shapes are checked when it is loaded. */
 int td_session_check_weights(td_session *, const char *weights, td_error *error);
-/* The same of the tokenizer alone. */
+/* The same for the tokenizer alone. */
 int td_session_check_tokenizer(td_session *, const char *weights, td_error *error);
 
 #endif

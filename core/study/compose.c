@@ -1,4 +1,4 @@
-/* compose.c - lays the layers of a cell over each other. */
+/* compose.c - merges the layers of a cell. */
 #include "study/compose.h"
 
 #include <stdio.h>

@@ -32,7 +32,7 @@ typedef enum td_study_phase {
 const char *td_study_phase_name(td_study_phase);
 bool        td_study_phase_trains(td_study_phase);
 
-/* Settings laid over a config: first files, in order, which may also be strings "key=value";
+/* Settings that change a config: first files, in order, which may also be strings "key=value";
  * then keys. Either may be NULL. */
 typedef struct td_overlay {
     const td_setting *files; /* a string, or a list of strings */

@@ -60,7 +60,7 @@ int     td_team_end_solo(td_team *, int code, td_error *error);
 void    td_team_lend(td_team *, td_engine *);
 /* Everyone gets the leader's `data`, .. */
 int     td_team_share(td_team *, void *data, size_t bytes, td_error *error);
-/* .. or that of rank `root`. */
+/* .. or the data of rank `root`. */
 int     td_team_share_from(td_team *, void *data, size_t bytes, int root, td_error *error);
 /* Everyone gets the leader's parameters, and the optimizer states, that all ranks have. */
 int     td_team_share_variables(td_team *, td_engine *, td_error *error);

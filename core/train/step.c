@@ -241,8 +241,8 @@ static int update_own(trainer *t, td_error *error)
     return 0;
 }
 
-/* The norm is that of all gradients, which no rank has. One that fails still takes part in the sum,
- * because the others do; without its part the sum means nothing, so then all fail. */
+/* It is the norm of all gradients, which no rank has. A rank that fails still takes part in the
+ * sum, because the others do; without its part the sum means nothing, so then all fail. */
 static int share_squares(trainer *t, td_error *error)
 {
     double *squares;
@@ -253,7 +253,7 @@ static int share_squares(trainer *t, td_error *error)
     return td_team_agree(t->spec->team, code ? td_team_failure(error, TD_EGRAPH) : 0, error);
 }
 
-/* Shared out, the ranks update different parameters. */
+/* If sharded, the ranks update different parameters. */
 static int update(trainer *t, td_error *error)
 {
     td_team *team = t->spec->team;
@@ -266,7 +266,7 @@ static int update(trainer *t, td_error *error)
         code = td_team_agree(team, code, error);
         if (!code && !t->dealing)
             code = td_team_share_owned(team, t->spec->engine, error);
-        /* what one rank could not share, the others have not got: the step is torn for all */
+        /* what one rank could not send, the others lack: the step is torn for all */
         code = td_team_agree(team, code, error);
     }
     t->torn = code != 0; /* some parameters may be updated, others not */

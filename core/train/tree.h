@@ -27,11 +27,11 @@ typedef struct td_partials {
     int        depth;
 } td_partials;
 
-/* Add a node to the right; returns how often it, and then what it became, merged with its sibling, the
- * sum to the left. */
+/* Add a node to the right; returns how many merges follow, each with the sum to the left, its
+ * sibling. */
 int td_partials_push(td_partials *, td_partial);
 
-/* to += more, [count] of dtype TD_F32 or TD_F64; threads share out the elements. */
+/* to += more, [count] of dtype TD_F32 or TD_F64; threads divide the elements. */
 void td_add_numbers(const td_services *, void *to, const void *more, int64_t count, int dtype);
 
 #endif

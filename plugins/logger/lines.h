@@ -75,8 +75,8 @@ static inline long lines_kept(lines *l, const td_logger_in *in)
     return at;
 }
 
-/* Lines that the checkpoint was saved after have been removed, or never reached this disk. A repeated
- * evaluation may be all that its step has. */
+/* Are lines missing that were written before the checkpoint? They were removed, or never reached
+ * this disk. The lines of its last step may be an evaluation alone, which will be repeated. */
 static inline void lines_warn_of_missing(const lines *l, const td_logger_in *in)
 {
     if (!in->resume || l->last >= in->written ||

@@ -1,5 +1,5 @@
-/* tokenizer_json.h - shared by the tokenizers in this folder: the files by which Hugging Face's
- * programs know a tokenizer, tokenizer.json and tokenizer_config.json. For C and C++. */
+/* tokenizer_json.h - shared by the tokenizers in this folder: the files that describe a tokenizer
+ * to Hugging Face's programs, tokenizer.json and tokenizer_config.json. For C and C++. */
 #ifndef TANDEM_PLUGINS_TOKENIZER_TOKENIZER_JSON_H
 #define TANDEM_PLUGINS_TOKENIZER_TOKENIZER_JSON_H
 
@@ -47,8 +47,8 @@ static inline void emit_string(struct growing *j, const char *text, size_t size)
 
 /* ---- byte-level vocabularies ----------------------------------------------------------------- */
 
-/* The character that stands for a byte where a vocabulary of text holds bytes, as GPT-2 has it:
- * that of Latin-1 where it can be seen, or else, in order, those from 256 on. */
+/* The character that stands for a byte in vocabularies like GPT-2's: Latin-1's if it is visible,
+ * otherwise the next one from 256 on. */
 static inline int byte_character(int byte)
 {
     if (byte < 33)

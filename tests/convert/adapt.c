@@ -96,7 +96,7 @@ Test(adapt, the_encoder_can_be_that_of_another_run)
 {
     struct tensors a, b, out;
     MUST(TRAIN_DEEP("a", "3", "") "&& " TRAIN_DEEP("b", "2", "train.seed=5"));
-    scratch_expect(0, "read 'model.embed_tokens.weight' of 'a', which differs",
+    scratch_expect(0, "read 'model.embed_tokens.weight' from 'a', which differs",
                    ADAPT("2") "--encoder b");
     open_run(&a, "a", "00000002");
     open_run(&b, "b", "00000002");
@@ -132,7 +132,7 @@ static void expect_tables(const char *decoder_tied, const char *encoder_tied)
                                                                                            " " ADAPT(
                                                                                                "2") "--encoder b",
         decoder_tied, encoder_tied);
-    scratch_expect(0, "read 'model.position_embeddings.weight' of 'a', which differs", command);
+    scratch_expect(0, "read 'model.position_embeddings.weight' from 'a', which differs", command);
     open_run(&a, "a", "00000002");
     open_run(&b, "b", "00000002");
     open_run(&out, "out", "00000000");

@@ -179,7 +179,7 @@ Test(gguf, with_other_ends_of_texts_is_read_with_a_warning)
                    "s/bos_token\\x07\\x00\\x00\\x00\\x01/bos_token\\x07\\x00\\x00\\x00\\x00/");
     expect_changed(0, "begin without a special id (tokenizer.ggml.add_bos_token)",
                    "s/add_bos_token/add_bos_tokem/");
-    expect_changed(0, "reads an end after each text (tokenizer.ggml.add_eos_token)",
+    expect_changed(0, "expects an end after each text (tokenizer.ggml.add_eos_token)",
                    "s/eos_token\\x07\\x00\\x00\\x00\\x00/eos_token\\x07\\x00\\x00\\x00\\x01/");
 }
 

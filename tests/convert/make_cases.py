@@ -12,7 +12,7 @@ merged: torch 2.15.0), which the tests do not.
                       from theirs/
   NAME/prompt, NAME/greedy
                       ids, and those that its generate() continues them with
-  modeling.sha256     of the modeling_tandem.py that did
+  modeling.sha256     of modeling_tandem.py and its parts, which did
 """
 
 import hashlib
@@ -218,9 +218,10 @@ def own_class(tandem, name, model, loss, batch, seed):
             f.write(" ".join(map(str, ids)) + "\n")
     check_class(auto.from_pretrained(to, trust_remote_code=True).eval(), auto, inputs, logits)
     with open(os.path.join(HERE, "modeling.sha256"), "w") as f:
-        digest = hashlib.sha256(open(os.path.join(to, "modeling_tandem.py"), "rb").read()).hexdigest()
-        f.write(f"{digest}  modeling_tandem.py\n")
-    os.remove(os.path.join(to, "modeling_tandem.py"))
+        for file in ("modeling_parts.py", "modeling_tandem.py"):
+            digest = hashlib.sha256(open(os.path.join(to, file), "rb").read()).hexdigest()
+            f.write(f"{digest}  {file}\n")
+            os.remove(os.path.join(to, file))
 
 
 def labelled(seed, vocab, **shapes):

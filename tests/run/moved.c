@@ -200,6 +200,25 @@ Test(moved, modules_are_kept_and_loaded_if_trusted)
     expect(0, "", "test -z \"$(%1$s evaluate runs/a 2>&1 | grep loading)\"");
 }
 
+/* A report opens configs of runs, to count parameters; a comparison opens none. */
+Test(moved, modules_of_compared_and_reported_runs)
+{
+    expect(0, "step 4", "%1$s train -c c.cfg" PARTS);
+    expect(0, "no difference",
+           "%1$s evaluate runs/c --trust && %1$s compare runs/c runs/c --trust");
+    expect(0, "metrics: all", "%1$s report --diff runs/c runs/c --trust");
+    expect(0, "parameters and FLOPs of 'c' are unknown: runs/c/config.cfg:",
+           "%1$s report runs/c | tee page; ! grep -q 'loading module' page");
+    expect(0, "the run has copies of its modules: --trust loads them", "cat page");
+    expect(0, "loading module 'runs/c/modules/ffn-auxiliary.so' (",
+           "%1$s report runs/c --trust 2>&1 | tee page");
+    expect(0, "", "! grep -q 'are unknown' page");
+    /* the run's own module is trusted, not what is on other paths */
+    expect(0, "loading module 'runs/c/modules/ffn-auxiliary.so' (",
+           "mkdir own && cp " TANDEM_FIXTURES "/parts/ffn-auxiliary.so own && "
+           "%1$s report runs/c --trust --plugin-path own");
+}
+
 /* None of these loads the module that only the run names, or says that it did. */
 #define NOTHING_LOADED "2>&1; echo \"exit $?\") | tee log; ! grep -q 'loading module' log"
 
@@ -223,6 +242,8 @@ Test(moved, a_strangers_files_run_no_code)
     expect(0, "exit 2", "(%1$s train -c a.cfg --weights stranger " NOTHING_LOADED);
     expect(0, "nll", "%1$s evaluate stranger --trust --quiet");
     expect(0, "exit 0", "(%1$s compare stranger stranger " NOTHING_LOADED);
+    expect(0, "exit 0", "(%1$s compare stranger stranger --trust " NOTHING_LOADED);
+    expect(0, "exit 0", "(%1$s report stranger " NOTHING_LOADED);
     /* to resume in its directory compares the config, and follows nothing */
     expect(0, "exit 2",
            "(%1$s train -c a.cfg run.dir=. run.name=stranger --resume " NOTHING_LOADED);

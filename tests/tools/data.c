@@ -220,6 +220,19 @@ Test(data, marks_are_shown)
            2, "need 11 sentinels; the tokenizer has 10: set tokenizer.sentinels = 11");
 }
 
+/* Texts of one letter, packed: each is followed by the end of a text. */
+Test(data, ends_of_texts_are_shown)
+{
+    write_scratch("a.jsonl", "{\"text\": \"a\"}\n{\"text\": \"a\"}\n{\"text\": \"a\"}\n");
+    write_scratch("data.cfg",
+                  "tokenizer = { plugin = \"bytes\"; };\ntrain = { length = 5; };\n"
+                  "model = { plugin = \"decoder-only\"; vocab_size = 259; layers = 1; "
+                  "d_model = 8; ffn = { d_ff = 8; }; };\nloss = { plugin = \"causal-lm\"; };\n"
+                  "data = { plugin = \"text\"; sources = ( { name = \"own\"; files = \"a.jsonl\"; "
+                  "} ); };\n");
+    expect("cd %1$s && %2$s show -c data.cfg run.dir=a", 0, "a</s>a</s>");
+}
+
 /* ---- bad text -------------------------------------------------------------------------------- */
 
 static void use_text(const char *file, int bad)

@@ -81,7 +81,7 @@ struct td_usage {
 
 /* The options of every subcommand; ends with name NULL. */
 const td_flag *td_tool_common(void);
-/* Whether a subcommand accepts one of the common options. */
+/* Whether a subcommand accepts an option, one of its own or of the common ones. */
 bool           td_tool_takes(const td_usage *, const td_flag *);
 /* Append a summary of a subcommand's arguments: "list [KIND] | show KIND NAME". */
 void           td_tool_arguments(const td_usage *, td_text *out);

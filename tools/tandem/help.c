@@ -43,8 +43,20 @@ static const td_flag common[] = {
 
 const td_flag *td_tool_common(void) { return common; }
 
+static const td_flag *own_flag(const td_usage *u, const char *name)
+{
+    for (const td_flag *f = u->flags; f && f->name; f++)
+        if (!strcmp(f->name, name))
+            return f;
+    return NULL;
+}
+
 bool td_tool_takes(const td_usage *u, const td_flag *f)
 {
+    const td_flag *own = own_flag(u, f->name);
+    /* it replaces the common one of that name */
+    if (own)
+        return own == f;
     /* If a config is optional, a run must be able to replace it: otherwise there may be no backend
      * whose threads could be set. */
     if (!strcmp(f->name, "--threads"))

@@ -12,6 +12,7 @@
 static const td_flag flags[] = {
     { "-o", "DIR", "where the report is written (report, or STUDY/report for a study)" },
     { "--title", "TEXT", "title of the page" },
+    { "--trust", 0, "load the modules stored in the runs, to count parameters and FLOPs" },
     { "--diff", 0,
       "for two runs: print settings that differ, and the first step and parameter that differ" },
     { "--draws", "N", "number of bootstrap samples (10000)" },
@@ -109,14 +110,15 @@ static json_t *json_of_parting(const td_parting *p)
         (json_int_t)p->differ, "tensors", (json_int_t)p->tensors);
 }
 
-/* It prints, and writes nothing, so every option of pages would be ignored. */
+/* It prints, and writes nothing, so every option of pages would be ignored. --trust may be given to
+ * every command that takes a run; here there is nothing to load. */
 static int diff(td_tool *t)
 {
     td_parting p;
     td_error   e = { 0 };
     int        code;
     for (const td_flag *f = flags; f->name; f++)
-        if (strcmp(f->name, "--diff") && td_tool_option(t, f->name))
+        if (strcmp(f->name, "--diff") && strcmp(f->name, "--trust") && td_tool_option(t, f->name))
             return td_tool_usage_error(t, "--diff writes no page, so %s is not for it", f->name);
     if (t->n_plain != 2)
         return td_tool_usage_error(t, "--diff takes two runs");
@@ -187,6 +189,7 @@ int td_command_report(td_tool *t, int argc, char **argv)
     o.count = t->n_plain;
     o.title = td_tool_option(t, "--title");
     o.plugin_paths = t->plugin_paths;
+    o.trust = td_tool_option(t, "--trust") != NULL;
     o.progress = show;
     o.arg = t;
     /* the report of a study lies in it, that of runs here: they may be anywhere */

@@ -221,8 +221,8 @@ static void print(td_tool *t, td_session *s, const td_tasks *tasks, const td_tas
     print_notes(tasks, s, r->shots);
 }
 
-/* An interruption ends the current task; earlier ones are printed and kept. Several processes share
- * out the items, and the first one prints and writes. */
+/* An interruption ends the current task; earlier ones are printed and kept. Several processes
+ * divide the items, and the first one prints and writes. */
 static int run(td_tool *t, td_session *s, const td_run_place *place, td_tasks *tasks,
                const td_tasks_request *r, td_error *error)
 {

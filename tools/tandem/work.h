@@ -36,8 +36,8 @@ bool        td_work_has_model(td_tool *, const td_run_place *, int *code);
 /* Like td_work_open, for a place, which may be empty. The modules that the run keeps are loaded if they
  * are trusted; otherwise only what is on the search path. */
 td_session *td_work_open_run(td_tool *, const td_run_place *, unsigned needs, int *code);
-/* The parameter file that --weights names, or that of the place's checkpoint; for a run, that of
- * `step`. free() it. NULL with `error`. */
+/* The parameter file that --weights names, or the one of the place's checkpoint; for a run, of its
+ * checkpoint `step`. free() it. NULL with `error`. */
 char *td_work_weights(td_tool *, const td_run_place *, td_session *, int64_t step, td_error *error);
 /* Load the parameters that --weights names, or those of the place's checkpoint; of a run, those of
  * `step`. Returns their file; free() it. NULL with `error`. */

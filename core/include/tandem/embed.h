@@ -237,8 +237,8 @@ int td_session_evaluate(td_session *, td_evaluation_progress *progress, void *ar
  * until the session is closed. [main] */
 int td_session_encode(td_session *, const char *text, size_t size, const int32_t **ids, int64_t *n,
                       td_error *error);
-/* The text of ids, [*size] bytes and a 0, not necessarily UTF-8 if ids are cut off within a
- * character. NULL with `error`; valid until the next call that returns text. [main] */
+/* The text of ids, [*size] bytes and a 0, which may not be UTF-8 if the ids end within a character.
+ * NULL with `error`; valid until the next call that returns text. [main] */
 const char *td_session_decode(td_session *, const int32_t *ids, int64_t n, size_t *size,
                               td_error *error);
 

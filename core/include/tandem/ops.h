@@ -171,8 +171,8 @@ static inline td_tensor *td_keys_present(td_graph *g, td_tensor *k_length, int64
 
 /* The rule as a tensor, for an attention whose weights are not a softmax of its own: 1 where the
  * query sees the key and 0 elsewhere, i32 [B|1, 1, queries, keys]. Its memory grows with the square
- * of the length; that of td_attend does not. `dense` is not part of it: it is added to scores.
- * "And" is a product here, "or" a maximum. */
+ * of the length, unlike td_attend's. `dense` is not part of it: it is added to scores. "And" is a
+ * product here, "or" a maximum. */
 static inline td_tensor *td_mask_visible(td_graph *g, const td_mask *m, int64_t queries,
                                          int64_t keys)
 {

@@ -165,7 +165,7 @@ typedef struct td_attend_block {
     int64_t      row, column;
 } td_attend_block;
 
-/* Where they are, or, of bf16, widened into `room` [64][wide]. */
+/* Where they are; if they are bf16, widened into `room` [64][wide]. */
 TD_CPU_INLINE td_attend_block td_attend_floats(const td_view *v, const td_attend_side *k,
                                                int64_t group, int64_t wide, float *room)
 {

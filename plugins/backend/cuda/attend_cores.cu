@@ -239,7 +239,7 @@ __device__ inline void store_results(const attend_args &a, const block &w, rows 
 {
     float by[2];
     for (int i = 0; i < 2; i++) {
-        /* the keys of a row are shared out among four threads; a row that saw none becomes 0 */
+        /* the keys of a row are divided among four threads; a row that saw none becomes 0 */
         r.sum[i] = quad_sum(r.sum[i]);
         by[i] = r.sum[i] == 0 ? 0 : 1 / r.sum[i];
         if (a.lse.at.data && threadIdx.x % 4 == 0 && row + 8 * i < a.tq)

@@ -125,17 +125,17 @@ static int open_files(megatron *m, td_error *error)
     return 0;
 }
 
-/* The numbers are bounded by the file's size before they are multiplied. Behind the arrays, files of
+/* The numbers are bounded by the file's size before they are multiplied. After the arrays, files of
  * several media have a byte for each piece. */
 static int check_header(megatron *m, td_error *error)
 {
     uint64_t room;
     if (m->idx_size >= 6 && !memcmp(m->idx, "TNTIDX", 6))
-        return damaged(m, "has the layout of an older fairseq, which is not read", error);
+        return damaged(m, "has the layout of an older fairseq, which cannot be read", error);
     if (m->idx_size < HEADER || memcmp(m->idx, shard_magic, sizeof shard_magic))
         return damaged(m, "does not begin with MMIDIDX", error);
     if (load64(m->idx + 9) != 1)
-        return damaged(m, "is of another version than 1", error);
+        return damaged(m, "is not version 1", error);
     m->type = m->idx[17];
     m->width = m->type < TYPES ? widths[m->type] : 0;
     if (!m->width)
@@ -150,7 +150,7 @@ static int check_header(megatron *m, td_error *error)
     if (m->pieces > room / 12 || m->documents >= (room - 12 * m->pieces) / 8 ||
         (room - 12 * m->pieces - 8 * (m->documents + 1) &&
          room - 12 * m->pieces - 8 * (m->documents + 1) != m->pieces))
-        return damaged(m, "is of another length than its numbers say", error);
+        return damaged(m, "has a length that does not follow from its numbers", error);
     return 0;
 }
 

@@ -23,8 +23,8 @@ typedef struct megatron megatron;
 megatron *megatron_open(const char *path, td_error *error);
 void      megatron_close(megatron *);
 
-/* The next document that has tokens, valid until the next call. Its ids are not checked against any
- * vocabulary, but fit. Returns 0, TD_EEND at the end, or another code with `error`. */
+/* The next document that has tokens, valid until the next call. Its ids fit into an int32, but are
+ * not checked against a vocabulary. Returns 0, TD_EEND at the end, or another code with `error`. */
 int megatron_next(megatron *, const int32_t **ids, int64_t *n, td_error *error);
 
 #endif

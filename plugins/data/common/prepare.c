@@ -36,7 +36,7 @@ static int memory_name(const preparation *p, const glob_t *files, char *path, si
                : -1;
 }
 
-/* The index of a file of tokens says where its documents are: a content as well. */
+/* The index of a file of tokens says where its documents are, so it counts as content. */
 static int add_index(glob_t *files, const char *path, td_error *error)
 {
     char *index = megatron_index(path);

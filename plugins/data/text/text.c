@@ -379,7 +379,8 @@ static int pass_text(void *arg, const piece *pieces, size_t count)
     const texts *t = arg;
     if (pieces->encoded)
         return td_fail(t->error, TD_ECONFIG,
-                       "files of tokens (.bin) have no text: name the text that they were made of");
+                       "files of tokens (.bin) have no text: name the text that they were "
+                       "made from");
     return t->document(t->arg, pieces->text, pieces->size);
 }
 

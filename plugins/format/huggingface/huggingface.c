@@ -1,5 +1,5 @@
 /* huggingface.c - models for Hugging Face's transformers that its own classes do not have: with our
- * own class, modeling_tandem.py, written beside the parameters. */
+ * own classes, modeling_tandem.py and its parts, written beside the parameters. */
 #include "../transformers.h"
 
 #include "modeling.h"
@@ -70,7 +70,7 @@ static const char *const of_learned[] = { "model.position.max_positions", NULL }
 static const char *const of_sinusoidal[] = { "model.position.base", NULL };
 static const char *const of_nothing[] = { NULL };
 
-/* A plugin that modeling_tandem.py has, and the options that only it has. */
+/* A plugin that modeling_*.py has, and the options that only it has. */
 struct part {
     const char        *name;
     const char *const *options;
@@ -364,7 +364,10 @@ static void write_model(const void *config, td_translation *t)
         td_put_int(t, "decoder_start_token_id", begin_id(t));
     keep_settings(t);
     put_tensors(t);
-    t->file(t, "modeling_tandem.py", modeling_begin, (size_t)(modeling_end - modeling_begin));
+    t->file(t, "modeling_parts.py", modeling_parts_begin,
+            (size_t)(modeling_parts_end - modeling_parts_begin));
+    t->file(t, "modeling_tandem.py", modeling_tandem_begin,
+            (size_t)(modeling_tandem_end - modeling_tandem_begin));
 }
 
 static void read_model(const void *config, td_translation *t)

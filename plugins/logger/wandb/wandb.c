@@ -360,7 +360,7 @@ static long find_end(run *r, const td_logger_in *in, int64_t *last)
         if (ends_at(r, &record, in, last))
             break;
         if (find(record.data, record.size, SUMMARY).data)
-            continue; /* kept only with the row behind it */
+            continue; /* kept only with the row after it */
         keep = ftell(r->file);
         take_start(r, find(record.data, record.size, RUN));
         r->records = find(record.data, record.size, NUM).number;

@@ -30,11 +30,10 @@ int add_unknown(const struct vocabulary *v, const char *text, size_t size, struc
                 td_error *error)
 {
     if (v->byte[0] < 0 && v->unknown < 0)
-        return td_fail(
-            error, TD_EFORMAT,
-            "cannot encode '%.*s': the tokenizer has no token for it, nor for bytes or for "
-            "what is unknown",
-            (int)(size < 40 ? size : 40), text);
+        return td_fail(error, TD_EFORMAT,
+                       "cannot encode '%.*s': the tokenizer has no token for it, for bytes, or for "
+                       "unknown text",
+                       (int)(size < 40 ? size : 40), text);
     if (v->byte[0] < 0)
         add_id(ids, v->unknown);
     for (size_t k = 0; v->byte[0] >= 0 && k < size; k++)

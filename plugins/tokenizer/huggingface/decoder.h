@@ -27,7 +27,7 @@ struct texts {
 
 void texts_add(struct texts *, const char *text, size_t size);
 void texts_free(struct texts *);
-/* Replaces the texts by what they are after the step. */
+/* Applies the step to the texts. */
 void decoding_run(const struct decoding *, struct texts *);
 
 #endif

@@ -29,8 +29,7 @@ static const td_option options[] = {
     TD_OPTION_STRING(struct config, pad, "", "the token for padding; empty: that of 'config'"),
     TD_OPTION_STRING(struct config, bos, "", "the token before texts; empty: that of 'config'"),
     TD_OPTION_STRING(struct config, eos, "", "the token after texts; empty: that of 'config'"),
-    TD_OPTION_STRING(struct config, unk, "",
-                     "the token for what is unknown; empty: that of 'file'"),
+    TD_OPTION_STRING(struct config, unk, "", "the token for unknown text; empty: that of 'file'"),
     TD_OPTION_END
 };
 

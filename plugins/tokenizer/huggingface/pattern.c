@@ -146,7 +146,7 @@ pcre2_code *pattern_new(const char *text, size_t size, bool literal, td_error *e
         pcre2_pattern_info(code, PCRE2_INFO_MATCHEMPTY, &matches_empty);
     /* what an empty match splits depends on the program */
     if (matches_empty || (code && !size)) {
-        refuse(text, size, "can match nothing at all, which is not supported", error);
+        refuse(text, size, "can match an empty text, which is not supported", error);
         pcre2_code_free(code);
         code = NULL;
     }

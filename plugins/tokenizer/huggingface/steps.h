@@ -60,11 +60,11 @@ struct step {
  * that means something else here is refused. NULL with `error`. */
 pcre2_code *pattern_new(const char *text, size_t size, bool literal, td_error *error);
 
-/* From one text to the next; `out` is empty. */
+/* Apply a step to `in`; `out` must be empty. */
 int  step_run(const struct step *, const struct pieces *in, struct pieces *out, td_error *error);
 void step_free(struct step *);
 
-/* Where this build has tables of Unicode: STEP_NORMALIZE and STEP_LOWERCASE can be used. */
+/* Whether this build has tables of Unicode, so that STEP_NORMALIZE and STEP_LOWERCASE can be used. */
 bool   unicode_is_known(void);
 int    unicode_normalize(const char *text, size_t size, int form, struct growing *out,
                          td_error *error);

@@ -41,7 +41,7 @@ static int extend(const struct vocabulary *v, const char *text, size_t size, siz
     if (v->unknown < 0)
         return td_fail(
             error, TD_EFORMAT,
-            "cannot encode '%.*s': the tokenizer has no token for it, nor for what is unknown",
+            "cannot encode '%.*s': the tokenizer has no token for it, nor for unknown text",
             (int)one, text + at);
     improve(&ends[at + one], so_far + v->unknown_score, at, v->unknown);
     return 0;

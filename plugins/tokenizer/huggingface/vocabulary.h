@@ -1,4 +1,4 @@
-/* vocabulary.h - the tokens of a model, and the two ways to make a text of them: BPE and unigram.
+/* vocabulary.h - the tokens of a model, and the two ways to cut a text into them: BPE and unigram.
  * Papers: Sennrich et al., ACL 2016; Kudo, ACL 2018. */
 #ifndef TD_TOKENIZER_HUGGINGFACE_VOCABULARY_H
 #define TD_TOKENIZER_HUGGINGFACE_VOCABULARY_H
@@ -38,7 +38,7 @@ int bpe_encode(const struct vocabulary *, const char *text, size_t size, struct 
 int unigram_encode(const struct vocabulary *, const char *text, size_t size, struct growing *ids,
                    td_error *error);
 
-/* The ids of the bytes of a text that is no token, or the one for what is unknown. */
+/* The ids of the bytes of a text that is not a token, or the id for unknown text. */
 int add_unknown(const struct vocabulary *, const char *text, size_t size, struct growing *ids,
                 td_error *error);
 

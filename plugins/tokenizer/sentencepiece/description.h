@@ -1,4 +1,4 @@
-// description.h - what a SentencePiece model consists of, as far as others have to know to make the
+// description.h - the parts of a SentencePiece model that other programs need in order to make the
 // same ids.
 #ifndef TD_TOKENIZER_SENTENCEPIECE_DESCRIPTION_H
 #define TD_TOKENIZER_SENTENCEPIECE_DESCRIPTION_H

@@ -6,9 +6,9 @@
 // * It knows no kinds of pieces: text that reads "</s>" or "<0x41>" can become that piece. The score of
 //   such pieces is therefore less than that of their characters together (unigram), and no merge leads
 //   to them (bpe).
-// * A character that is no piece costs what the worst piece costs, and a bit. So that the scores above
-//   do not matter, all characters of pieces must be pieces: then all ways to cut a text have the same
-//   characters that are none.
+// * A character that is not a piece costs a little more than the worst piece. So that the scores above
+//   do not matter, all characters of pieces must be pieces: then the same characters are missing
+//   however a text is cut.
 // * BPE has merges of two pieces, not scores of the results.
 // * Unigram adds scores in double precision, SentencePiece in single. Where two ways to cut a text are
 //   as likely to the last digits, they may choose differently.
@@ -323,7 +323,7 @@ int put_files(const std::string &model, const td_special &special,
     std::string why = find_obstacle(w, reserved, added);
     if (!why.empty())
         return td_fail(error, TD_EUNSUPPORTED,
-                       "a tokenizer.json would make other ids than this SentencePiece model: %s",
+                       "a tokenizer.json would not give the ids of this SentencePiece model: %s",
                        why.c_str());
     const char *begin = name_of(w, added, out->begin), *unknown = name_of(w, added, special.unk);
     emit_begin(&w.json);

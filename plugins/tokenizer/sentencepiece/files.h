@@ -14,7 +14,7 @@ struct added_id {
 };
 
 // Put tokenizer.model, and tokenizer.json with tokenizer_config.json. TD_EUNSUPPORTED if the
-// library 'tokenizers' would make other ids of a text. `model`: the bytes of its file; `reserved`:
+// library 'tokenizers' would give other ids for a text. `model`: the bytes of its file; `reserved`:
 // its pieces that a text never has (sentinels and modes).
 int put_files(const std::string &model, const td_special &special,
               const std::vector<std::string> &reserved, const std::vector<added_id> &added,

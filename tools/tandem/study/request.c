@@ -30,7 +30,7 @@ static void announce(void *arg, const char *cell)
     td_log_progress(t->log, false, "measuring a step of '%s'", cell);
 }
 
-/* The study is the first file; the others are laid over its base. */
+/* The study is the first file; the others change its base. */
 bool td_study_take(td_tool *t, td_study_request *q, bool measures, int *code)
 {
     int64_t threads = 0;

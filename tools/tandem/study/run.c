@@ -236,7 +236,7 @@ const td_usage td_usage_study_run = {
     .flags = run_flags,
     .config = true,
     .json = true,
-    .notes = "Further -c FILEs are laid over the study's base, such as a config that names your "
+    .notes = "Further -c FILEs change the study's base, such as a config that names your "
              "own text. study.KEY=VALUE changes the study, any other key=value all of its "
              "cells.\n\n"
              "Everything is in run.dir/NAME: cells/ has the runs, logs/ what they printed, "

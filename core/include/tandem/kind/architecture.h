@@ -145,8 +145,9 @@ enum {
 typedef struct td_origin {
     /* It is in the encoder's source model, which may differ from that of the rest. */
     bool encoder;
-    /* It is not the encoder's alone, so that a model which gives only the encoder need not give its
-     * own. Asked of that model's parameter, too, which then has the same name in this architecture. */
+    /* It does not belong to the encoder alone, so a model that supplies only the encoder need not
+     * have it. Asked of that model's parameter, too, which then has the same name in this
+     * architecture. */
     bool shared;
     char name[256]; /* in the source model */
 } td_origin;
@@ -173,8 +174,8 @@ typedef struct td_architecture {
     /* The names of all arrays that `complete` and `build` read, then NULL; other names in a batch
      * made elsewhere are an error. NULL: any name is accepted. */
     const char *const *arrays;
-    /* The names of other architectures whose weights can be loaded into this one, then NULL, such
-     * as a causal model's where only the mask differs. Weights of any other architecture are
+    /* The names of other architectures whose weights can be loaded into this one, such as a causal
+     * model's where only the mask differs; then NULL. Weights of any other architecture are
      * refused. May be NULL. */
     const char *const *takes;
     /* The name of the array of ids that predicted tokens are read from: an answer's tokens are

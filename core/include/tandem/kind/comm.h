@@ -112,7 +112,7 @@ typedef struct td_comm {
     int (*all_to_all)(void *state, const void *send, void *receive, size_t bytes, td_error *error);
     /* `send` [bytes] of rank r becomes part r of every rank's `receive` [size][bytes]. [turns] */
     int (*all_gather)(void *state, const void *send, void *receive, size_t bytes, td_error *error);
-    /* Replace `data` by that of rank `root`. [turns] */
+    /* Replace `data` by the data of rank `root`. [turns] */
     int (*broadcast)(void *state, void *data, size_t bytes, int root, td_error *error);
 
     /* ---- memory of devices ---- */

@@ -8,7 +8,7 @@
  * their dtype and number of files, and checks that each parameter occurs once, with the right
  * shape.
  *
- * Where the container is TD_CONTAINER_GGUF, all of that is in one file, and the settings are its keys:
+ * With the container TD_CONTAINER_GGUF, all of that is in one file, and the settings are its keys:
  * "llama.attention.head_count". Integers become U32, other numbers F32. When reading, the host
  * leaves out the tokenizer's keys, which it converts, and all of "general." but the architecture; a
  * list has the type OTHER, and its length as `integer`.

@@ -130,8 +130,8 @@ typedef struct td_tokenizer {
     int (*fingerprint)(void *state, uint64_t *out, td_error *error);
     /* Put the files from which Hugging Face's programs make the same ids: tokenizer.json and
      * tokenizer_config.json, perhaps others. TD_EUNSUPPORTED with the reason if those programs
-     * would make other ids; files that were put before stay. NULL: the tokenizer cannot be written.
-     * [main] */
+     * would compute other ids; files that were put before stay. NULL: the tokenizer cannot be
+     * written. [main] */
     int (*write_files)(void *state, const td_tokenizer_out *, td_error *error);
     /* How a folder of another program is known to have such a tokenizer: "option=name", the option
      * of a file and that file's name in the folder, then NULL. An option that comes several times
