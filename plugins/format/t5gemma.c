@@ -1,11 +1,12 @@
-/* t5gemma.c - Hugging Face's T5GemmaForConditionalGeneration: an encoder-decoder with norms before and
- * after every sublayer. Paper: Zhang et al. 2025 (arXiv 2504.06225).
+/* t5gemma.c - Hugging Face's T5GemmaForConditionalGeneration: an encoder-decoder with norms before
+ * and after every sublayer. Paper: Zhang et al. 2025 (arXiv 2504.06225).
  *
- * This follows transformers' modeling_t5gemma.py. Its config has a group of settings for each stack;
- * our stacks differ only in their numbers of layers, so the groups must agree on everything else. A
- * few things are ours under another name: norms hold what they add to 1; embeddings are multiplied by
- * sqrt(d_model) before the first layer, so ours are larger by that; scores are divided by the root of
- * a setting, not of the width of a head; and an encoder's window does not count the token itself. */
+ * This follows transformers' modeling_t5gemma.py. Its config has a group of settings for each
+ * stack; our stacks differ only in their numbers of layers, so the groups must agree on
+ * everything else. A few things are ours under another name: norms hold what they add to 1;
+ * embeddings are multiplied by sqrt(d_model) before the first layer, so ours are larger by that;
+ * scores are divided by the root of a setting, not of the width of a head; and an encoder's
+ * window does not count the token itself. */
 #include <stdarg.h>
 
 #include "parts.h"

@@ -62,7 +62,8 @@ Test(cases, qwen3_in_bf16_with_tied_embeddings) { read_and_write("qwen3", "qwen3
 Test(cases, t5_with_tied_embeddings) { read_and_write("t5", "t5"); }
 Test(cases, t5_v1_1_with_a_matrix_for_the_logits) { read_and_write("t5-v1.1", "t5"); }
 
-/* Greedy generation gives the tokens that generate() did. `model` names ours, as options of a command. */
+/* Greedy generation gives the tokens that generate() did. `model` names ours, as options of a
+ * command. */
 static void expect_greedy(const char *name, const char *model)
 {
     char command[1500];

@@ -1,10 +1,11 @@
-/* charsmap.c - reads SentencePiece's table of characters: 4 bytes with the size of a trie, the trie,
- * and the texts that characters become, each with a 0 behind it. Numbers are little-endian.
+/* charsmap.c - reads SentencePiece's table of characters: 4 bytes with the size of a trie, the
+ * trie, and the texts that characters become, each with a 0 behind it. Numbers are little-endian.
  *
- * The trie is a double array, as Yata's library darts-clone stores it. A unit has the byte that leads
- * to it (label), whether a key ends there (leaf), and where its children are (offset): the child for
- * byte c is at the place of the unit, XOR offset, XOR c. The leaf itself is the child for byte 0; its
- * value is a place among the texts. The file may be a stranger's, so each step is checked. */
+ * The trie is a double array, as Yata's library darts-clone stores it. A unit has the byte that
+ * leads to it (label), whether a key ends there (leaf), and where its children are (offset): the
+ * child for byte c is at the place of the unit, XOR offset, XOR c. The leaf itself is the child
+ * for byte 0; its value is a place among the texts. The file may be a stranger's, so each step
+ * is checked. */
 #include "charsmap.h"
 
 #include <stdint.h>

@@ -12,7 +12,8 @@ struct charsmap;
 struct charsmap *charsmap_new(const char *text, size_t size, td_error *error);
 void             charsmap_free(struct charsmap *);
 
-/* What `size` bytes of a text become: *out, not terminated. False: the table does not change them. */
+/* What `size` bytes of a text become: *out, not terminated. False: the table does not change
+ * them. */
 bool charsmap_find(const struct charsmap *, const char *text, size_t size, const char **out,
                    size_t *out_size);
 

@@ -68,7 +68,8 @@ pcre2_code *pattern_new(const char *text, size_t size, bool literal, td_error *e
 int  step_run(const struct step *, const struct pieces *in, struct pieces *out, td_error *error);
 void step_free(struct step *);
 
-/* Where this build has tables of Unicode: STEP_NORMALIZE, STEP_LOWERCASE and STEP_MAP can be used. */
+/* Where this build has tables of Unicode: STEP_NORMALIZE, STEP_LOWERCASE and STEP_MAP can be
+ * used. */
 bool   unicode_is_known(void);
 int    unicode_normalize(const char *text, size_t size, int form, struct growing *out,
                          td_error *error);

@@ -326,8 +326,9 @@ static void expect_mapped(const unsigned char *table, size_t size, int64_t count
     plugin()->close(state);
 }
 
-/* A table of 256 units whose only key is "a": unit 0 has its children at 0, and the leaf of unit 97 is
- * unit 96, whose value is the place of the text. Places and values beyond the end change nothing. */
+/* A table of 256 units whose only key is "a": unit 0 has its children at 0, and the leaf of unit
+ * 97 is unit 96, whose value is the place of the text. Places and values beyond the end change
+ * nothing. */
 Test(huggingface_files, a_table_that_points_outside_changes_nothing)
 {
     unsigned char table[4 + 256 * 4 + 4] = { [1] = 4 }, *unit = table + 4, one[9] = { 4 };
