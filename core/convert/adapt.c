@@ -193,10 +193,25 @@ static int refuse(const td_variable *v, const td_origin *o, const source *x, con
                    td_shape_text(expected, v->rank, v->dim));
 }
 
+/* Whether a parameter of the encoder's own is made from the second model's. */
+static bool is_used(const job *j, const char *name)
+{
+    td_variables *v = td_engine_variables(j->s->engine);
+    bool          used = false;
+    for (size_t i = 0; !used && i < td_variables_count(v); i++) {
+        const td_variable *x = td_variables_at(v, i);
+        td_origin          o = { 0 };
+        if (x->kind == TD_VARIABLE_PARAM)
+            TD_HOOK(j->architecture, origin, x->name, &o);
+        used = o.encoder && !strcmp(o.name, name);
+    }
+    return used;
+}
+
 /* The second model's copy is not used, but its layers were trained with it. */
 static void share(job *j, const td_origin *o, const td_stored *t)
 {
-    const td_stored *own = take(&j->encoder, o->name);
+    const td_stored *own = is_used(j, o->name) ? NULL : take(&j->encoder, o->name);
     if (own && (t->size != own->size || memcmp(t->data, own->data, t->size)))
         td_log_line(j->s->log, TD_LOG_WARN,
                     "the encoder's layers come from '%s', but will read '%s' from '%s', which "

@@ -35,6 +35,11 @@ static int take_rows(const td_move *m, int64_t first, int64_t n, double *out, td
     return code;
 }
 
+static double changed(const td_move *m, double x)
+{
+    return m->back ? (x + m->shift) * m->scale : x * m->scale - m->shift;
+}
+
 /* Elements [first, first + n), n <= PIECE. */
 static int take(const td_move *m, int64_t first, int64_t n, double *out, td_error *error)
 {
@@ -43,7 +48,7 @@ static int take(const td_move *m, int64_t first, int64_t n, double *out, td_erro
         code = m->interleaved ? take_rows(m, first, n, out, error)
                               : td_stored_range(m->from, first, n, out, error);
     for (int64_t k = 0; !code && k < n; k++)
-        out[k] = m->from ? out[k] * m->scale : m->fill;
+        out[k] = m->from ? changed(m, out[k]) : m->fill;
     return code;
 }
 

@@ -6,14 +6,14 @@
 #include "io/safetensors.h"
 #include "tandem/kind/format.h"
 
-/* The elements of one tensor to write: those of `from` times `scale` or, without `from`, all
- * `fill`. */
+/* The elements of one tensor to write: those of `from` times `scale`, less `shift` (with `back`:
+ * plus `shift`, times `scale`) or, without `from`, all `fill`. */
 typedef struct td_move {
     const td_stored *from; /* of an open file */
-    double           scale, fill;
+    double           scale, fill, shift;
     int              type; /* TD_STORED_F32, TD_STORED_BF16 or TD_STORED_Q8_0 */
     int64_t interleaved;   /* rows that change places together, as in kind/format.h; 0: none */
-    bool    back;          /* from the other program's order to ours */
+    bool    back;          /* from the other program to us */
 } td_move;
 
 /* The tensor to write; `name` and `move` must outlive it. */

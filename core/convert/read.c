@@ -305,6 +305,7 @@ static int add_parameter(job *j, const td_variable *x, td_error *error)
         return code;
     *move = (td_move){ .from = from,
                        .scale = t->scale,
+                       .shift = t->shift,
                        .type = TD_STORED_F32,
                        .interleaved = t->interleaved,
                        .back = true };

@@ -71,7 +71,7 @@ static bool is_tensor(const td_format_tensor *x, int64_t rows)
     return sound;
 }
 
-static void interleaved(td_translation *t, const td_format_tensor *x, int64_t rows)
+static void add(td_translation *t, const td_format_tensor *x, int64_t rows, double shift)
 {
     work          *w = t->host;
     td_translated *o = w->out;
@@ -96,12 +96,23 @@ static void interleaved(td_translation *t, const td_format_tensor *x, int64_t ro
                                                        .parameter = parameter,
                                                        .scale = x->scale,
                                                        .fill = x->fill,
+                                                       .shift = shift,
                                                        .rank = x->rank,
                                                        .interleaved = rows };
     memcpy(o->tensors[o->n_tensors++].dim, x->dim, sizeof x->dim);
 }
 
-static void tensor(td_translation *t, const td_format_tensor *x) { interleaved(t, x, 0); }
+static void tensor(td_translation *t, const td_format_tensor *x) { add(t, x, 0, 0); }
+
+static void interleaved(td_translation *t, const td_format_tensor *x, int64_t rows)
+{
+    add(t, x, rows, 0);
+}
+
+static void shifted(td_translation *t, const td_format_tensor *x, double shift)
+{
+    add(t, x, 0, shift);
+}
 
 static bool has(td_translation *t, const char *name)
 {
@@ -156,7 +167,8 @@ static int run(const td_part *part, bool writes, const char *dtype, work *w)
                            .refuse = refuse,
                            .host = w,
                            .interleaved = interleaved,
-                           .has = has };
+                           .has = has,
+                           .shifted = shifted };
     *w->out = (td_translated){ .settings = td_record_new(), .arena = td_arena_new() };
     if (!w->out->settings || !w->out->arena)
         no_memory(w);

@@ -13,7 +13,7 @@ typedef struct td_translated_file {
 /* A tensor of the other program, as td_format_tensor has it. */
 typedef struct td_translated_tensor {
     const char *name, *parameter;
-    double      scale, fill;
+    double      scale, fill, shift; /* shift: subtracted when writing, added when reading */
     int64_t     dim[TD_MAX_RANK];
     int         rank;
     int64_t     interleaved; /* rows that change places together; 0: none do */

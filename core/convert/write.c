@@ -131,6 +131,7 @@ static int add_tensor(job *j, size_t i, td_error *error)
     j->moves[i] = (td_move){ .from = from,
                              .scale = t->scale,
                              .fill = t->fill,
+                             .shift = t->shift,
                              .type = j->gguf ? td_gguf_type_for(j->how->type, rank, dim)
                                              : j->how->type,
                              .interleaved = t->interleaved };

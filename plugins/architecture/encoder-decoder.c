@@ -6,7 +6,7 @@
 struct encoder_decoder {
     struct model model;
     int64_t      encoder_layers, decoder_layers;
-    bool         continuous_positions, cross_positions, bidirectional;
+    bool         continuous_positions, cross_positions, bidirectional, share_embeddings;
 };
 
 MODEL_FIRST(struct encoder_decoder, model);
@@ -22,6 +22,8 @@ static const td_option options[] = {
     TD_OPTION_BOOL(
         struct encoder_decoder, bidirectional, true,
         "encoder tokens see those after them; false: only themselves and those before them"),
+    TD_OPTION_BOOL(struct encoder_decoder, share_embeddings, true,
+                   "both stacks read one table of embeddings; false: the encoder has its own"),
     TD_OPTION_END
 };
 
@@ -226,6 +228,16 @@ static td_tensor *run_in(const char *scope, const struct stack *s, td_tensor *x)
     return x;
 }
 
+/* The stack's own table of embeddings. */
+static td_tensor *table_in(const char *scope, const struct model *m, td_graph *g)
+{
+    td_tensor *table;
+    td_push(g, scope);
+    table = embedding_table(m, g);
+    td_pop(g);
+    return table;
+}
+
 static void build(const void *config, const td_architecture_in *in, td_architecture_out *out)
 {
     const struct encoder_decoder *c = config;
@@ -233,14 +245,13 @@ static void build(const void *config, const td_architecture_in *in, td_architect
     td_graph                     *g = in->graph;
     struct stack                  encoder = stack_of(c, in, TD_ROLE_ENCODER);
     struct stack                  decoder = stack_of(c, in, TD_ROLE_DECODER);
-    td_tensor                    *table, *x, *y;
+    td_tensor                    *table, *own, *x, *y;
 
-    /* one table for both stacks, stored under the decoder's name */
+    /* a table that both stacks share has the decoder's name */
     td_push(g, "model");
-    td_push(g, "decoder");
-    table = embedding_table(m, g);
-    td_pop(g);
-    x = embed(m, in->dropout, "encoder", table, td_batch_input(g, in->batch, "encoder_ids"),
+    table = table_in("decoder", m, g);
+    own = c->share_embeddings ? table : table_in("encoder", m, g);
+    x = embed(m, in->dropout, "encoder", own, td_batch_input(g, in->batch, "encoder_ids"),
               encoder.position);
     decoder.memory = run_in("encoder", &encoder, x);
     decoder.memory_position = encoder.position;
@@ -296,8 +307,8 @@ static void origin(const char *parameter, td_origin *out)
     static const char encoder[] = "model.encoder.", decoder[] = "model.decoder.";
     const char       *rest = parameter, *inside;
     out->encoder = !strncmp(parameter, encoder, strlen(encoder));
-    /* one table for both stacks, of tokens and of positions; and the matrix for the logits, which an
-     * encoder has no use for */
+    /* one table for both stacks, of tokens (unless the encoder has its own) and of positions; and
+     * the matrix for the logits, which an encoder has no use for */
     out->shared = !strcmp(parameter, "model.decoder.embed_tokens.weight") ||
                   !strcmp(parameter, "model.position_embeddings.weight") ||
                   !strcmp(parameter, "lm_head.weight");

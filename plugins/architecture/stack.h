@@ -14,7 +14,7 @@
 
 struct model {
     int64_t vocab_size, d_model, logit_scale;
-    bool    tie_embeddings, post_norm;
+    bool    tie_embeddings, post_norm, post_ffn_norm;
     td_part attention, position, norm, ffn;
 };
 
@@ -39,6 +39,8 @@ static const char *const ffn_kind[] = { TD_FFN_KIND, 0 };
                        "one matrix embeds tokens and predicts them"),                           \
         TD_OPTION_BOOL(struct model, post_norm, false,                                          \
                        "also normalize the output of each attention, after o_proj"),            \
+        TD_OPTION_BOOL(struct model, post_ffn_norm, false,                                      \
+                       "also normalize the output of each feed-forward layer"),                 \
         TD_OPTION_PART(struct model, attention, attention_kind, "softmax",                      \
                        "the attention of all layers"),                                          \
         TD_OPTION_PART(struct model, position, position_kind, "rope", "the positional scheme"), \
@@ -158,12 +160,15 @@ static inline td_tensor *attend_memory(const struct stack *s, td_tensor *x)
     return attend(s, x, "pre_cross_attn_layernorm", "cross_attn", "post_cross_attn_layernorm", in);
 }
 
-/* x + ffn(norm(x)). Segments tell an ffn which tokens are padding. */
+/* x + post(ffn(norm(x))). Segments tell an ffn which tokens are padding. */
 static inline td_tensor *feed_forward(const struct stack *s, td_tensor *x)
 {
     const struct model *m = s->model;
-    td_ffn_in in = { td_norm_build(&m->norm, s->ffn_norm, x), s->mask.q_segment, s->dropout };
-    return td_add(x, td_drop(td_ffn_build(&m->ffn, "mlp", &in), s->dropout, "mlp", 1));
+    td_ffn_in  in = { td_norm_build(&m->norm, s->ffn_norm, x), s->mask.q_segment, s->dropout };
+    td_tensor *y = td_ffn_build(&m->ffn, "mlp", &in);
+    if (m->post_ffn_norm)
+        y = td_norm_build(&m->norm, "post_feedforward_layernorm", y);
+    return td_add(x, td_drop(y, s->dropout, "mlp", 1));
 }
 
 /* All layers and the final norm. Call it in the stack's scope. */

@@ -129,12 +129,14 @@ static void require_parts(td_translation *t)
     td_require(t, "model.plugin", "encoder-decoder");
     td_require(t, "model.bidirectional", "true");
     td_require(t, "model.post_norm", "false");
+    td_require(t, "model.post_ffn_norm", "false");
     td_require(t, "model.attention.plugin", "softmax");
     td_require(t, "model.attention.qkv_norm", "false");
     td_require(t, "model.attention.output_norm", "false");
     td_require(t, "model.attention.window", "0");
     td_require(t, "model.attention.bias", "false");
     td_require(t, "model.position.plugin", "t5-relative");
+    td_require(t, "model.share_embeddings", "true");
     td_require(t, "model.norm.plugin", "rms");
     td_require(t, "model.ffn.bias", "false");
     /* no effect without norms in the attention, and with biases that depend on distances alone */

@@ -5,12 +5,15 @@
 
 /* Arguments for plugins that cannot be tested with their defaults. */
 static const struct {
-    const char *file, *arguments[3];
+    const char *file, *arguments[5];
 } needs[] = {
     { "data-text.so", { "-c", "quickstart/decllm.cfg", NULL } },
     { "data-instructions.so", { "-c", "data/instructions.cfg", NULL } },
     { "format-t5.so",
       { "model.position.plugin=t5-relative", "model.attention.qkv_norm=false", NULL } },
+    { "format-t5gemma.so",
+      { "model.post_norm=true", "model.post_ffn_norm=true", "model.cross_positions=false",
+        "model.attention.qkv_norm=false", NULL } },
     { "tokenizer-huggingface.so",
       { "file=" TANDEM_SOURCE "/tests/plugins/tokenizer/cases/gpt.json", NULL } },
 };

@@ -11,6 +11,7 @@ TestSuite(adapt, .init = scratch_open, .fini = scratch_close);
     " model.d_model=12 model.attention.heads=3 model.attention.head_dim=4 model.ffn.d_ff=7 " \
     "model.attention.kv_heads=1 model.attention.bias=true model.ffn.bias=true "              \
     "model.attention.qk_norm_scale=true model.post_norm=true model.tie_embeddings=false "    \
+    "model.post_ffn_norm=true "                                                              \
     "train.steps=2 train.length=32 train.batch=2 train.micro_batch=2 evaluate.sequences=1 " more
 
 #define ADAPT(layers)                                                              \
@@ -29,6 +30,7 @@ static const struct {
     { "post_self_attn_layernorm.weight", "post_self_attn_layernorm.weight" },
     { "post_cross_attn_layernorm.weight", "post_self_attn_layernorm.weight" },
     { "pre_feedforward_layernorm.weight", "post_attention_layernorm.weight" },
+    { "post_feedforward_layernorm.weight", "post_feedforward_layernorm.weight" },
     { "self_attn.q_proj.weight", "self_attn.q_proj.weight" },
     { "self_attn.k_proj.bias", "self_attn.k_proj.bias" },
     { "self_attn.v_proj.weight", "self_attn.v_proj.weight" },
@@ -218,6 +220,23 @@ Test(adapt, arguments_that_do_not_fit_together_are_refused)
                    "$T convert $C/llama/theirs out --encoder a");
 }
 
+/* An encoder with a table of its own has its own model's, and nothing is said to differ. */
+Test(adapt, each_stack_can_keep_its_table)
+{
+    struct tensors a, b, out;
+    MUST(TRAIN_DEEP("a", "3", "") "&& " TRAIN_DEEP("b", "2", "train.seed=5") "&& " ADAPT(
+        "2") "--encoder b model.share_embeddings=false 2>log && ! grep 'embed_tokens.*differs' "
+             "log");
+    open_run(&a, "a", "00000002");
+    open_run(&b, "b", "00000002");
+    open_run(&out, "out", "00000000");
+    expect_same(&out, "model.decoder.embed_tokens.weight", &a, "model.embed_tokens.weight");
+    expect_same(&out, "model.encoder.embed_tokens.weight", &b, "model.embed_tokens.weight");
+    tensors_close(&a);
+    tensors_close(&b);
+    tensors_close(&out);
+}
+
 /* ---- use ------------------------------------------------------------------------------------- */
 
 #define STUDY                                                                                      \
@@ -239,7 +258,7 @@ Test(adapt, training_and_a_study_start_there)
              "$T study run s.cfg run.dir=. model.d_model=12 model.attention.heads=3 "
              "model.attention.head_dim=4 model.ffn.d_ff=7 model.attention.kv_heads=1 "
              "model.attention.bias=true model.ffn.bias=true model.attention.qk_norm_scale=true "
-             "model.post_norm=true model.tie_embeddings=false",
+             "model.post_norm=true model.post_ffn_norm=true model.tie_embeddings=false",
              STUDY);
     MUST(command);
     MUST("grep -q 'out/checkpoints/step-00000000' runs/s/cells/adapted-s1-pretrain/log.txt && "

@@ -62,6 +62,28 @@ Test(cases, qwen3_in_bf16_with_tied_embeddings) { read_and_write("qwen3", "qwen3
 Test(cases, t5_with_tied_embeddings) { read_and_write("t5", "t5"); }
 Test(cases, t5_v1_1_with_a_matrix_for_the_logits) { read_and_write("t5-v1.1", "t5"); }
 
+/* Greedy generation gives the tokens that generate() did. `model` names ours, as options of a
+ * command. */
+static void expect_greedy(const char *name, const char *model)
+{
+    char command[1500];
+    /* with a tokenizer it would be text */
+    snprintf(command, sizeof command,
+             "$T generate %2$s --ids \"$(cat $C/%1$s/prompt)\" --max-new-tokens 20 --json >said && "
+             "sed 's/.*\"ids\": *\\[\\([^]]*\\)\\].*/\\1/; s/, */ /g' said >greedy && "
+             "cmp greedy $C/%1$s/greedy",
+             name, model);
+    MUST(command);
+}
+
+/* Norms before and after each sublayer, stacks of unequal depth, windows, two tables of embeddings
+ * and a matrix for the logits. */
+Test(cases, t5gemma_with_windows_and_biases)
+{
+    read_and_write("t5gemma", "t5gemma");
+    expect_greedy("t5gemma", "run");
+}
+
 /* In bf16 the same bytes come out that went in. */
 Test(cases, bf16_comes_out_as_it_went_in)
 {
@@ -123,6 +145,15 @@ Test(cases, decllm_without_v_norm_as_qwen3) { write_and_read("decllm-qwen3", "qw
 Test(cases, decllm_without_norms_as_llama) { write_and_read("decllm-llama", "llama"); }
 Test(cases, redllm_without_norms_as_t5) { write_and_read("redllm-t5", "t5"); }
 
+/* A table that both stacks share is written for each, and read back as two. */
+Test(cases, redllm_with_norms_after_sublayers_as_t5gemma)
+{
+    write_and_read("redllm-t5gemma", "t5gemma");
+    expect_greedy("redllm-t5gemma",
+                  "-c $C/redllm-t5gemma/ours.cfg --weights $C/redllm-t5gemma/ours.safetensors");
+    expect_greedy("redllm-t5gemma", "run");
+}
+
 /* ---- llama.cpp's files ----------------------------------------------------------------------- */
 
 /* What is written are the bytes of llama.cpp's own package (make_gguf.py); read, they compute the logits
@@ -141,6 +172,7 @@ static void write_and_read_gguf(const char *name, const char *dtype)
              name, dtype);
     MUST(command);
     expect_logits(name);
+    expect_greedy(name, "run");
 }
 
 Test(cases, decllm_as_llama_cpps_llama_with_yarn_and_biases)
@@ -172,14 +204,11 @@ Test(cases, decllm_as_llama_cpps_qwen3_in_bytes)
 /* As above; and greedy generation gives the tokens that generate() did. */
 static void write_own_class(const char *name)
 {
-    char command[1500];
+    char model[300];
     write_and_read(name, "huggingface");
-    snprintf(command, sizeof command,
-             "$T generate -c $C/%1$s/ours.cfg --weights $C/%1$s/ours.safetensors --ids \"$(cat "
-             "$C/%1$s/prompt)\" --max-new-tokens 20 >greedy && cmp greedy $C/%1$s/greedy && "
-             "cd there && sha256sum -c $C/modeling.sha256",
-             name);
-    MUST(command);
+    snprintf(model, sizeof model, "-c $C/%1$s/ours.cfg --weights $C/%1$s/ours.safetensors", name);
+    expect_greedy(name, model);
+    MUST("cd there && sha256sum -c $C/modeling.sha256");
 }
 
 Test(cases, redllm) { write_own_class("redllm"); }
@@ -199,6 +228,7 @@ Test(cases, redllm_with_linear_attention) { write_own_class("redllm-linear"); }
 Test(cases, biattn_with_linear_attention_and_xpos) { write_own_class("biattn-linear"); }
 Test(cases, redllm_with_merged_attention_and_xpos) { write_own_class("redllm-merged"); }
 Test(cases, redllm_with_merged_attention_and_biases) { write_own_class("redllm-merged-t5"); }
+Test(cases, redllm_with_two_tables_and_norms_after_sublayers) { write_own_class("redllm-tables"); }
 
 /* ---- runs ------------------------------------------------------------------------------------ */
 

@@ -1,7 +1,7 @@
 """Makes the cases beside this file, with Hugging Face's own classes: python make_cases.py TANDEM
 
 TANDEM is the command. It needs torch and transformers (these cases: 2.9.1 and 5.24.0; those with mla, linear and
-merged: torch 2.15.0), which the tests do not.
+merged, and those added later: torch 2.15.0), which the tests do not.
 
   NAME/theirs/        a random model as save_pretrained stores it
   NAME/ours.cfg       or a model of ours, with
@@ -34,6 +34,8 @@ from transformers import (
     Qwen3ForCausalLM,
     T5Config,
     T5ForConditionalGeneration,
+    T5GemmaConfig,
+    T5GemmaForConditionalGeneration,
 )
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -323,6 +325,13 @@ OTHER_PARTS = {
   position = { plugin = "t5-relative"; buckets = 6; max_distance = 9; };
   ffn = { plugin = "swiglu"; d_ff = 7; };
 """,
+    "redllm-tables": """  plugin = "encoder-decoder"; vocab_size = 13; d_model = 9; encoder_layers = 2; decoder_layers = 1;
+  post_norm = true; post_ffn_norm = true; share_embeddings = false;
+  attention = { plugin = "softmax"; heads = 3; head_dim = 4; };
+  position = { plugin = "rope"; };
+  norm = { plugin = "layer"; };
+  ffn = { plugin = "geglu"; d_ff = 7; };
+""",
 }
 
 
@@ -388,26 +397,83 @@ def theirs_t5(name, seed, v1_1):
     keep_t5(folder, batch)
 
 
-def ours_t5(tandem, name, seed):
+def ours_t5(tandem, name, seed, model, to, keep):
     folder = place(name)
     with open(os.path.join(folder, "ours.cfg"), "w") as f:
-        f.write(f"# Made by make_cases.py.\nmodel = {{\n{T5}}};\nloss = {{ plugin = \"prefix-lm\"; }};\n"
+        f.write(f"# Made by make_cases.py.\nmodel = {{\n{model}}};\nloss = {{ plugin = \"prefix-lm\"; }};\n"
                 "train = { length = 40; };\n")
     batch = labelled(seed, 17, encoder_ids=(2, 23), decoder_ids=(2, 19))
     save_file(batch, os.path.join(folder, "batch.safetensors"))
     any_weights(tandem, folder, seed)
     subprocess.run(
-        [tandem, "convert", "-c", os.path.join(folder, "ours.cfg"), os.path.join(folder, "theirs"), "--to", "t5", "--weights",
+        [tandem, "convert", "-c", os.path.join(folder, "ours.cfg"), os.path.join(folder, "theirs"), "--to", to, "--weights",
          os.path.join(folder, "ours.safetensors")],
         check=True,
     )
-    keep_t5(folder, batch)
+    keep(folder, batch)
+
+
+T5GEMMA = """  plugin = "encoder-decoder"; vocab_size = 17; d_model = 15; encoder_layers = 1; decoder_layers = 3;
+  logit_scale = "none"; post_norm = true; post_ffn_norm = true; cross_positions = false;
+  attention = { plugin = "softmax"; heads = 5; head_dim = 4; qkv_norm = false; };
+  position = { plugin = "rope"; base = 300.0; scaling = "yarn"; factor = 4.0; original_length = 16; };
+  norm = { plugin = "rms"; eps = 1e-4; };
+  ffn = { plugin = "swiglu"; d_ff = 7; };
+"""
+
+
+def keep_t5gemma(folder, batch):
+    """Its class takes every padding id for padding unless a mask says otherwise."""
+    model = T5GemmaForConditionalGeneration.from_pretrained(os.path.join(folder, "theirs"), dtype=torch.float32).eval()
+    encoder, decoder = (torch.tensor(batch[name]).long() for name in ("encoder_ids", "decoder_ids"))
+    prompt = [5, 3, 7, 4, 9, 3]
+    for file, ids in (("prompt", prompt), ("greedy", generated(model, prompt, True))):
+        with open(os.path.join(folder, file), "w") as f:
+            f.write(" ".join(map(str, ids)) + "\n")
+    with torch.no_grad():
+        logits = model.double()(
+            input_ids=encoder, attention_mask=torch.ones_like(encoder), decoder_input_ids=decoder,
+            decoder_attention_mask=torch.ones_like(decoder),
+        ).logits
+    save_file({"logits": logits.numpy().astype(np.float32)}, os.path.join(folder, "expect.safetensors"))
+
+
+def theirs_t5gemma(name, seed):
+    """Stacks of unequal depth, all of whose layers have a window; factors are powers of 2, so that what is read and
+    written again is the same."""
+    folder = place(name)
+    both = {
+        "vocab_size": 13, "hidden_size": 16, "intermediate_size": 7, "num_attention_heads": 4, "num_key_value_heads": 2,
+        "head_dim": 6, "query_pre_attn_scalar": 24, "attn_logit_softcapping": None, "final_logit_softcapping": None,
+        "attention_bias": True, "max_position_embeddings": 64, "rope_parameters": {"rope_type": "default", "rope_theta": 300.0},
+    }
+    slides = ["sliding_attention"]
+    config = T5GemmaConfig(
+        encoder={**both, "num_hidden_layers": 3, "sliding_window": 4, "layer_types": 3 * slides},
+        decoder={**both, "num_hidden_layers": 2, "sliding_window": 5, "layer_types": 2 * slides},
+        vocab_size=13, tie_word_embeddings=False,
+    )
+    model = T5GemmaForConditionalGeneration(config)
+    scramble(model, seed)
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            if "norm" in name:
+                p.sub_(1)
+            elif "embed" in name:  # which are multiplied by 4 before they are used
+                p.mul_(0.25)
+    model.save_pretrained(os.path.join(folder, "theirs"))
+    os.remove(os.path.join(folder, "theirs", "generation_config.json"))
+    batch = labelled(seed, 13, encoder_ids=(2, 23), decoder_ids=(2, 19))
+    save_file(batch, os.path.join(folder, "batch.safetensors"))
+    keep_t5gemma(folder, batch)
 
 
 def main(tandem):
+    theirs_t5gemma("t5gemma", 35)
+    ours_t5(tandem, "redllm-t5gemma", 34, T5GEMMA, "t5gemma", keep_t5gemma)
     theirs_t5("t5", 9, False)
     theirs_t5("t5-v1.1", 10, True)
-    ours_t5(tandem, "redllm-t5", 11)
+    ours_t5(tandem, "redllm-t5", 11, T5, "t5", keep_t5)
     own_classes(tandem)
     llama = LlamaConfig(
         vocab_size=17, hidden_size=12, intermediate_size=7, num_hidden_layers=2, num_attention_heads=3,

@@ -11,6 +11,8 @@ It needs gguf and llama-cpp-python (these cases: 0.19.0 and 0.3.36), which the t
   NAME/batch.safetensors, NAME/expect.safetensors
                       tokens, and the logits that llama.cpp computes in float32 from theirs.gguf (or from its numbers,
                       where it multiplies bytes otherwise)
+  NAME/prompt, NAME/greedy
+                      ids, and those that it continues them with, the most probable one at a time
 """
 
 import os
@@ -157,6 +159,17 @@ def logits(path, ids):
     return np.array(m.scores[: len(ids)])[None]
 
 
+def greedy(path, prompt):
+    """20 tokens; every text begins with the id 0."""
+    m = Llama(path, n_ctx=64, n_threads=1, logits_all=True, verbose=False, type_k=0, type_v=0, flash_attn=False)
+    ids = [0, *prompt]
+    m.eval(ids)
+    for _ in range(20):
+        ids.append(int(np.argmax(m.scores[len(ids) - 1])))
+        m.eval(ids[-1:])
+    return ids[1 + len(prompt) :]
+
+
 def make(name, config, arch, keys, weights, head, last, quantized, seed):
     folder = os.path.join(HERE, name)
     shutil.rmtree(folder, ignore_errors=True)
@@ -174,6 +187,12 @@ def make(name, config, arch, keys, weights, head, last, quantized, seed):
         plain = os.path.join(scratch, "plain.gguf")
         write(plain, arch, keys, restored(tensors) if quantized else tensors, False)
         save_file({"logits": logits(plain, ids[0])}, path("expect.safetensors"))
+        prompt = [5, 3, 7, 4, 9, 3]
+        found = greedy(plain, prompt)
+        assert keys.get("tokenizer.ggml.eos_token_id") not in found and len(set(found)) > 4
+        for file, list_ in (("prompt", prompt), ("greedy", found)):
+            with open(path(file), "w") as f:
+                f.write(" ".join(map(str, list_)) + "\n")
 
 
 def keys_of(arch, vocab, d, heads, kv, head, ffn, layers, eps, base, length, scaling, ids, file_type, tokenizer):

@@ -37,6 +37,25 @@ Test(move, blocks_of_tiny_numbers)
     expect_block(0, 0, 0, 0);
 }
 
+/* To the other program and back, a norm that it holds as what is added to 1. */
+Test(move, what_is_shifted_comes_back)
+{
+    float     row[] = { 0.75f, 1, -2.5f }, there[3], here[3];
+    td_stored from = { .name = "x", .type = TD_STORED_F32, .rank = 1, .dim = { 3 }, .data = row };
+    td_move   to = { .from = &from, .scale = 4, .shift = 1, .type = TD_STORED_F32 };
+    td_move   back = { .scale = 0.25, .shift = 1, .type = TD_STORED_F32, .back = true };
+    td_stored other = td_move_to("y", &to, 1, from.dim), again;
+    td_error  e = { 0 };
+    cr_assert(!other.stream(other.arg, 0, sizeof there, there, &e), "%s", e.text);
+    cr_expect(there[0] == 2 && there[1] == 3 && there[2] == -11, "%g %g %g", there[0], there[1],
+              there[2]);
+    from.data = there;
+    back.from = &from;
+    again = td_move_to("z", &back, 1, from.dim);
+    cr_assert(!again.stream(again.arg, 0, sizeof here, here, &e), "%s", e.text);
+    cr_expect(!memcmp(here, row, sizeof row), "%g %g %g", here[0], here[1], here[2]);
+}
+
 Test(move, blocks_of_numbers_that_are_too_large)
 {
     unsigned char out[TD_STORED_BLOCK_BYTES];

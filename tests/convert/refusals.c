@@ -88,15 +88,24 @@ Test(refusals, of_nothing_that_has_a_similar_name)
 /* ---- folders --------------------------------------------------------------------------------- */
 
 /* The folder of a case, changed by sed in its config.json. */
-static void expect_changed(int code, const char *text, const char *change)
+static void expect_changed_case(const char *name, int code, const char *text, const char *change)
 {
     char command[600];
-    snprintf(
-        command, sizeof command,
-        "rm -rf f && cp -r $C/qwen3/theirs f && chmod -R u+w f && sed -i '%s' f/config.json && "
-        "$T convert f out",
-        change);
+    snprintf(command, sizeof command,
+             "rm -rf f && cp -r $C/%s/theirs f && chmod -R u+w f && sed -i '%s' f/config.json && "
+             "$T convert f out",
+             name, change);
     scratch_expect(code, text, command);
+}
+
+static void expect_changed(int code, const char *text, const char *change)
+{
+    expect_changed_case("qwen3", code, text, change);
+}
+
+static void expect_changed_t5gemma(const char *text, const char *change)
+{
+    expect_changed_case("t5gemma", 1, text, change);
 }
 
 Test(refusals, of_configs_that_would_change_the_model)
@@ -129,6 +138,57 @@ Test(refusals, of_windows_that_may_be_meant)
     snprintf(command, sizeof command, change,
              "\"sliding_window\": 8, \"use_sliding_window\": false,");
     MUST(command);
+}
+
+#define REDLLM                                                                              \
+    "$T convert -c $C/redllm-t5gemma/ours.cfg out --to t5gemma --allow 'model*' --weights " \
+    "$C/redllm-t5gemma/ours.safetensors "
+
+Test(refusals, of_models_that_t5gemma_does_not_have)
+{
+    scratch_expect(2,
+                   "model.post_ffn_norm is false: it can only be true; formats that can: "
+                   "'huggingface'",
+                   REDLLM "model.post_ffn_norm=false");
+    scratch_expect(2, "model.cross_positions is true: it can only be false",
+                   REDLLM "model.cross_positions=true");
+    scratch_expect(2, "model.attention.plugin is mla: it can only be softmax or sliding-window",
+                   REDLLM "model.attention.plugin=mla");
+    scratch_expect(2, "model.attention.window is 1: it must be at least 2",
+                   REDLLM "model.attention.plugin=sliding-window model.attention.window=1");
+    scratch_expect(2, "model.attention.heads is 4: it can only be a divisor of model.d_model, 15",
+                   REDLLM "model.attention.heads=4");
+    scratch_expect(2, "model.share_embeddings is false: it can only be true",
+                   "$T convert -c $C/redllm-t5/ours.cfg out --to t5 model.share_embeddings=false "
+                   "--weights $C/redllm-t5/ours.safetensors");
+    scratch_expect(2, "model.post_ffn_norm is true: it can only be false",
+                   DECLLM "--to llama model.post_ffn_norm=true");
+    MUST("! ls -d out*");
+}
+
+Test(refusals, of_stacks_that_differ)
+{
+    expect_changed_t5gemma("decoder.attn_logit_softcapping is 50.0: it can only be null",
+                           "0,/attn_logit_softcapping/ s/\"attn_logit_softcapping\": null/"
+                           "\"attn_logit_softcapping\": 50.0/");
+    expect_changed_t5gemma("decoder.final_logit_softcapping is missing",
+                           "0,/final_logit_softcapping/ {/final_logit_softcapping/d}");
+    expect_changed_t5gemma("encoder.intermediate_size is 7, but decoder.intermediate_size is 9: "
+                           "they must be equal",
+                           "0,/\"intermediate_size\": 7/ s/\"intermediate_size\": 7/"
+                           "\"intermediate_size\": 9/");
+    expect_changed_t5gemma("decoder.layer_types.0 is full_attention: it can only be "
+                           "sliding_attention, as in the encoder",
+                           "0,/sliding_attention/ s/sliding_attention/full_attention/");
+    expect_changed_t5gemma("encoder.sliding_window is 5: it can only be decoder.sliding_window - "
+                           "1, 4",
+                           "s/\"sliding_window\": 4/\"sliding_window\": 5/");
+    expect_changed_t5gemma("encoder.hidden_activation is relu", "s/gelu_pytorch_tanh/relu/");
+    expect_changed_t5gemma("encoder.query_pre_attn_scalar is 0: it must be above 0",
+                           "s/\"query_pre_attn_scalar\": 24/\"query_pre_attn_scalar\": 0/");
+    expect_changed_t5gemma("decoder.num_hidden_layers is 5000: it must be from 1 to 4096",
+                           "s/\"num_hidden_layers\": 2/\"num_hidden_layers\": 5000/");
+    MUST("! ls -d out*");
 }
 
 Test(refusals, of_configs_that_are_wrong)

@@ -16,6 +16,16 @@ static void keep(td_translation *t, const char *const *paths)
     }
 }
 
+/* Options that came later are only written where they are not the default, which folders that lack
+ * them have. */
+static bool later(td_translation *t, const char *path, bool otherwise)
+{
+    bool x = td_ask_bool_or(t, path, otherwise);
+    if (x != otherwise)
+        td_put_bool(t, path, x);
+    return x;
+}
+
 static const char *const of_all[] = { "model.d_model",
                                       "model.logit_scale",
                                       "model.tie_embeddings",
@@ -157,7 +167,7 @@ static void keep_settings(td_translation *t)
 struct stack {
     const char *scope, *self_norm, *ffn_norm;
     int64_t     layers;
-    bool        cross, scale, norm_bias, post_norm;
+    bool        cross, scale, norm_bias, post_norm, post_ffn_norm;
     bool        qk_scale, attention_bias, gate, ffn_bias;
     bool        differential, merged, mla; /* the attention */
     bool        latent_queries;            /* of mla */
@@ -261,6 +271,8 @@ static void put_layer(td_translation *t, const struct stack *s, int64_t k)
         put_norm(t, s, scope, "post_cross_attn_layernorm");
     put_norm(t, s, scope, s->ffn_norm);
     put_ffn(t, s, scope);
+    if (s->post_ffn_norm)
+        put_norm(t, s, scope, "post_feedforward_layernorm");
 }
 
 /* What the layers of a stack share. */
@@ -296,6 +308,7 @@ static struct stack stack_of(td_translation *t)
         .scale = !rms || td_ask_bool(t, "model.norm.scale"),
         .norm_bias = !rms && td_ask_bool(t, "model.norm.bias"),
         .post_norm = td_ask_bool(t, "model.post_norm"),
+        .post_ffn_norm = later(t, "model.post_ffn_norm", false),
         .qk_scale = !mla && td_ask_bool(t, "model.attention.qk_norm_scale"),
         .attention_bias = td_ask_bool(t, "model.attention.bias"),
         .gate = is(t, "model.ffn.plugin", "swiglu") || is(t, "model.ffn.plugin", "geglu"),
@@ -327,6 +340,8 @@ static void put_tensors(td_translation *t)
     struct stack s = stack_of(t);
     if (is(t, "model.plugin", "encoder-decoder")) {
         put_tensor(t, "model.decoder.", "embed_tokens", "weight");
+        if (!later(t, "model.share_embeddings", true))
+            put_tensor(t, "model.encoder.", "embed_tokens", "weight");
         put_both_stacks(t, s);
     } else {
         put_tensor(t, "model.", "embed_tokens", "weight");

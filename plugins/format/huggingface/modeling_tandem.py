@@ -85,6 +85,7 @@ class Layer(nn.Module):
             self.post_self_attn_layernorm = Norm(model)
             if cross:
                 self.post_cross_attn_layernorm = Norm(model)
+        self.post_feedforward_layernorm = Norm(model) if model.get("post_ffn_norm") else nn.Identity()
 
     def forward(self, x, own, memory, cache):
         """own: what self-attention is given; memory: the same of cross-attention, and its states, or None."""
@@ -96,7 +97,7 @@ class Layer(nn.Module):
             y = self.pre_cross_attn_layernorm(x)
             y = self.cross_attn(y, memory["states"], memory, cache)
             x = x + (self.post_cross_attn_layernorm(y) if self.post_norm else y)
-        return x + self.mlp(getattr(self, self.names[1])(x))
+        return x + self.post_feedforward_layernorm(self.mlp(getattr(self, self.names[1])(x)))
 
 
 def run_layers(stack, x, own, memory=None, cache=None):
@@ -254,13 +255,18 @@ class Encoder(nn.Module):
         self.options = model
         # the model's; in tuples, so that they are not registered twice
         self.shared, self.positions = (embed_tokens,), (position_embeddings,)
+        if not model.get("share_embeddings", True):
+            self.embed_tokens = nn.Embedding(model["vocab_size"], model["d_model"])
         add_biases(self, model)
         self.layers = nn.ModuleList(Layer(model, k, STACK_NAMES, False) for k in range(model["encoder_layers"]))
         self.norm = Norm(model)
 
+    def get_input_embeddings(self):
+        return getattr(self, "embed_tokens", self.shared[0])
+
     def forward(self, input_ids=None, attention_mask=None, inputs_embeds=None, **kwargs):
         model = self.options
-        x = self.shared[0](input_ids) if inputs_embeds is None else inputs_embeds
+        x = self.get_input_embeddings()(input_ids) if inputs_embeds is None else inputs_embeds
         keys = whole_mask(attention_mask, x.shape[0], x.shape[1], x.device)
         positions = positions_of(keys, x.shape[1])
         mask = self_mask(keys, x.shape[1], not model["bidirectional"], model["attention"])
@@ -302,6 +308,13 @@ class TandemForSeq2SeqLM(TandemPreTrainedModel, GenerationMixin):
     def set_input_embeddings(self, value):
         self.model.decoder.embed_tokens = value
         self.model.encoder.shared = (value,)
+
+    def _resize_token_embeddings(self, new_num_tokens, *args, **kwargs):
+        """Both tables, where the encoder has its own."""
+        own = getattr(self.model.encoder, "embed_tokens", None)
+        if own is not None:
+            self.model.encoder.embed_tokens = self._get_resized_embeddings(own, new_num_tokens, *args, **kwargs)
+        return super()._resize_token_embeddings(new_num_tokens, *args, **kwargs)
 
     def get_encoder(self, *args, **kwargs):
         return self.model.encoder

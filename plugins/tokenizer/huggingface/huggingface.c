@@ -309,15 +309,16 @@ static const char *const folder_files[] = { "file=tokenizer.json", "config=token
                                             NULL };
 
 static const td_tokenizer tokenizer = {
-    .plugin = TD_PLUGIN(td_tokenizer, TD_TOKENIZER_KIND, "huggingface", options, struct config,
-                        .brief = "tokenizer.json of Hugging Face: BPE and unigram models",
-                        .doc = "It reads the models BPE and Unigram; the normalizers NFC, NFD, "
-                               "NFKC, NFKD, Lowercase, Prepend and Replace; the pre-tokenizers "
-                               "ByteLevel, Metaspace, Split, Digits and WhitespaceSplit; the "
-                               "decoders ByteLevel, ByteFallback, Fuse, Replace, Strip and "
-                               "Metaspace; and sequences of them. A file that asks for anything "
-                               "else is refused by name. The post-processor is not used: losses "
-                               "and architectures add what begins and ends a text."),
+    .plugin = TD_PLUGIN(
+        td_tokenizer, TD_TOKENIZER_KIND, "huggingface", options, struct config,
+        .brief = "tokenizer.json of Hugging Face: BPE and unigram models",
+        .doc = "It reads the models BPE and Unigram; the normalizers NFC, NFD, "
+               "NFKC, NFKD, Lowercase, Precompiled, Prepend, Replace and Strip; the pre-tokenizers "
+               "ByteLevel, Metaspace, Split, Digits and WhitespaceSplit; the "
+               "decoders ByteLevel, ByteFallback, Fuse, Replace, Strip and "
+               "Metaspace; and sequences of them. A file that asks for anything "
+               "else is refused by name. The post-processor is not used: losses "
+               "and architectures add what begins and ends a text."),
     .open = open_file,
     .close = close_file,
     .special = special,

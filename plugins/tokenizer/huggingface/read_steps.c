@@ -31,15 +31,20 @@ static int add(const struct target *t, struct step *s, td_error *error)
     return td_fail(error, TD_ENOMEM, "out of memory for a %s", t->kind);
 }
 
+static int need_unicode(const struct target *t, td_error *error)
+{
+    if (unicode_is_known())
+        return 0;
+    return td_fail(error, TD_EUNSUPPORTED,
+                   "the %s needs tables of Unicode: install libutf8proc-dev and build tandem again",
+                   t->kind);
+}
+
 static int add_simple(const struct target *t, int type, int form, td_error *error)
 {
     struct step s = { .type = type, .form = form };
-    if (!unicode_is_known() && type != STEP_BYTES)
-        return td_fail(
-            error, TD_EUNSUPPORTED,
-            "the %s needs tables of Unicode: install libutf8proc-dev and build tandem again",
-            t->kind);
-    return add(t, &s, error);
+    int         code = type == STEP_BYTES ? 0 : need_unicode(t, error);
+    return code ? code : add(t, &s, error);
 }
 
 /* Set the text of a step; NULL: it is empty. */
@@ -138,6 +143,49 @@ static int read_prepend(const struct target *t, const json_t *j, td_error *error
     return code ? code : add_insert(t, text, false, false, error);
 }
 
+/* The table of a SentencePiece model. */
+static int read_charsmap(const struct target *t, const json_t *j, td_error *error)
+{
+    struct step   s = { .type = STEP_MAP };
+    const json_t *map;
+    int           code = check_keys(j, "'Precompiled'", "type precompiled_charsmap", error);
+    if (!code)
+        code = get_text(j, "precompiled_charsmap", &map, error);
+    if (!code && !map)
+        code = td_fail(error, TD_EFORMAT, "'Precompiled' has no 'precompiled_charsmap'");
+    if (!code)
+        code = need_unicode(t, error);
+    if (!code && !(s.map = charsmap_new(json_string_value(map), json_string_length(map), error)))
+        code = error->code;
+    return add_if(t, &s, code, error);
+}
+
+/* Matches are removed. */
+static int add_removal(const struct target *t, const char *pattern, td_error *error)
+{
+    struct step s = { .type = STEP_REPLACE };
+    int         code = set_text(&s, NULL, error);
+    if (!code && !(s.pattern = pattern_new(pattern, strlen(pattern), false, error)))
+        code = error->code;
+    return add_if(t, &s, code, error);
+}
+
+/* White space at the ends. */
+static int read_strip(const struct target *t, const json_t *j, td_error *error)
+{
+    bool left, right;
+    int  code = check_keys(j, "'Strip'", "type strip_left strip_right", error);
+    if (!code)
+        code = get_bool(j, "strip_left", true, &left, error);
+    if (!code)
+        code = get_bool(j, "strip_right", true, &right, error);
+    if (!code && left)
+        code = add_removal(t, "\\A\\s+", error);
+    if (!code && right)
+        code = add_removal(t, "\\s++(?![\\s\\S])", error);
+    return code;
+}
+
 static int read_normalizer(const struct target *t, const json_t *j, td_error *error)
 {
     static const char *const forms[] = {
@@ -156,11 +204,12 @@ static int read_normalizer(const struct target *t, const json_t *j, td_error *er
     if (!strcmp(type, "Replace"))
         return read_replace(t, j, error);
     if (!strcmp(type, "Precompiled"))
-        return td_fail(
-            error, TD_EUNSUPPORTED,
-            "the normalizer 'Precompiled' cannot be read; it comes from a SentencePiece model: "
-            "use that, with tokenizer 'sentencepiece'");
-    return refuse(t, j, "NFC, NFD, NFKC, NFKD, Lowercase, Prepend, Replace, Sequence", error);
+        return read_charsmap(t, j, error);
+    if (!strcmp(type, "Strip"))
+        return read_strip(t, j, error);
+    return refuse(t, j,
+                  "NFC, NFD, NFKC, NFKD, Lowercase, Precompiled, Prepend, Replace, Strip, Sequence",
+                  error);
 }
 
 /* ---- pre-tokenizers -------------------------------------------------------------------------- */

@@ -184,6 +184,8 @@ static int change(struct walk *w, bool *first, struct pieces *out, td_error *err
         return unicode_normalize(w->text, w->size, s->form, &out->text, error);
     case STEP_LOWERCASE:
         return unicode_lowercase(w->text, w->size, &out->text, error);
+    case STEP_MAP:
+        return unicode_map(s->map, w->text, w->size, &out->text, error);
     case STEP_REPLACE:
         return replace(w, first, out, error);
     case STEP_BYTES:
@@ -232,5 +234,6 @@ void step_free(struct step *s)
 {
     free(s->text);
     pcre2_code_free(s->pattern);
+    charsmap_free(s->map);
     *s = (struct step){ 0 };
 }

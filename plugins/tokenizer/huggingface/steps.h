@@ -6,6 +6,7 @@
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
 
+#include "charsmap.h"
 #include "ids.h"
 #include "tandem/error.h"
 
@@ -33,6 +34,7 @@ void                pieces_add(struct pieces *, size_t begin, size_t end, bool f
 enum step_type {
     STEP_NORMALIZE, /* to a form of Unicode */
     STEP_LOWERCASE,
+    STEP_MAP,     /* characters, by `map` */
     STEP_INSERT,  /* `text` at the beginning of each piece */
     STEP_REPLACE, /* matches, by `text` */
     STEP_SPLIT,   /* at matches */
@@ -54,6 +56,8 @@ struct step {
     char       *text;
     size_t      size;
     pcre2_code *pattern;
+
+    struct charsmap *map;
 };
 
 /* A pattern: the text itself, or a regular expression of Oniguruma, which `tokenizers` uses. One
@@ -64,11 +68,14 @@ pcre2_code *pattern_new(const char *text, size_t size, bool literal, td_error *e
 int  step_run(const struct step *, const struct pieces *in, struct pieces *out, td_error *error);
 void step_free(struct step *);
 
-/* Whether this build has tables of Unicode, so that STEP_NORMALIZE and STEP_LOWERCASE can be used. */
+/* Whether this build has tables of Unicode, so that STEP_NORMALIZE, STEP_LOWERCASE and STEP_MAP can be
+ * used. */
 bool   unicode_is_known(void);
 int    unicode_normalize(const char *text, size_t size, int form, struct growing *out,
                          td_error *error);
 int    unicode_lowercase(const char *text, size_t size, struct growing *out, td_error *error);
+int    unicode_map(const struct charsmap *, const char *text, size_t size, struct growing *out,
+                   td_error *error);
 /* The first byte that is not UTF-8; `size` if all is. */
 size_t unicode_valid(const char *text, size_t size);
 

@@ -57,6 +57,55 @@ int unicode_lowercase(const char *text, size_t size, struct growing *out, td_err
     }
     return 0;
 }
+
+/* Bytes of what a reader takes for one character, such as a letter and its accents. The text is
+ * UTF-8. */
+static size_t cluster_size(const char *text, size_t size)
+{
+    utf8proc_int32_t before, c, state = 0;
+    size_t k = (size_t)utf8proc_iterate((const utf8proc_uint8_t *)text, (utf8proc_ssize_t)size,
+                                        &before);
+    for (size_t n; k < size; k += n, before = c) {
+        n = (size_t)utf8proc_iterate((const utf8proc_uint8_t *)text + k,
+                                     (utf8proc_ssize_t)(size - k), &c);
+        if (utf8proc_grapheme_break_stateful(before, c, &state))
+            break;
+    }
+    return k;
+}
+
+/* Append what the bytes become. */
+static bool put_mapped(const struct charsmap *m, const char *text, size_t size, struct growing *out)
+{
+    const char *mapped;
+    size_t      mapped_size;
+    if (!charsmap_find(m, text, size, &mapped, &mapped_size))
+        return false;
+    grow_append(out, mapped, mapped_size);
+    return true;
+}
+
+/* A cluster as a whole if it is short, although the table may have only its beginning; or else each
+ * of its characters. So does `tokenizers`. */
+int unicode_map(const struct charsmap *m, const char *text, size_t size, struct growing *out,
+                td_error *error)
+{
+    enum { SHORT = 5 };
+    size_t valid = unicode_valid(text, size);
+    if (valid != size)
+        return td_fail(error, TD_EFORMAT, "byte %zu of a text of %zu is not UTF-8", valid, size);
+    for (size_t k = 0, n; k < size; k += n) {
+        n = cluster_size(text + k, size - k);
+        if (n <= SHORT && put_mapped(m, text + k, n, out))
+            continue;
+        for (size_t at = k, one; at < k + n; at += one) {
+            one = character_size(text + at);
+            if (!put_mapped(m, text + at, one, out))
+                grow_append(out, text + at, one);
+        }
+    }
+    return 0;
+}
 #else
 bool unicode_is_known(void) { return false; }
 
@@ -66,6 +115,12 @@ int unicode_normalize(const char *text, size_t size, int form, struct growing *o
 }
 
 int unicode_lowercase(const char *text, size_t size, struct growing *out, td_error *error)
+{
+    return td_fail(error, TD_EUNSUPPORTED, "tandem was built without utf8proc");
+}
+
+int unicode_map(const struct charsmap *m, const char *text, size_t size, struct growing *out,
+                td_error *error)
 {
     return td_fail(error, TD_EUNSUPPORTED, "tandem was built without utf8proc");
 }

@@ -84,12 +84,13 @@ static void expect_text(const td_tokenizer *t, void *state, const json_t *ids, c
               error.text);
 }
 
-static void expect_case(const char *name)
+/* Of the texts of a file. */
+static void expect_texts(const char *name, const char *file)
 {
     char     path[500];
     void    *plain, *parsing;
     td_error error;
-    json_t  *texts = load("strings", ".json"), *entries = load(name, ".ids.json"), *text;
+    json_t  *texts = load(file, ".json"), *entries = load(name, ".ids.json"), *text;
     size_t   k;
     snprintf(path, sizeof path, "%s/%s.json", CASES, name);
     cr_assert_eq(open_file(path, false, &plain, &error), 0, "%s", error.text);
@@ -108,6 +109,13 @@ static void expect_case(const char *name)
     plugin()->close(parsing);
     json_decref(texts);
     json_decref(entries);
+}
+
+static void expect_case(const char *name) { expect_texts(name, "strings"); }
+
+Test(huggingface, table_of_characters_of_a_sentencepiece_model)
+{
+    expect_texts("charsmap", "mapped");
 }
 
 Test(huggingface, bytes_of_words_with_added_tokens) { expect_case("gpt"); }
@@ -243,13 +251,22 @@ static void expect_refused(const parts *p, const char *why)
 #define SPLIT(pattern) \
     "{\"type\": \"Split\", \"pattern\": {\"Regex\": \"" pattern "\"}, \"behavior\": \"Isolated\"}"
 
+#define CHARSMAP(text) "{\"type\": \"Precompiled\", \"precompiled_charsmap\": \"" text "\"}"
+
 Test(huggingface_files, what_has_no_counterpart_is_refused_by_name)
 {
     static const struct {
         parts       p;
         const char *why;
     } cases[] = {
-        { { .normalizer = TYPE("Precompiled") }, "use that, with tokenizer 'sentencepiece'" },
+        { { .normalizer = TYPE("Precompiled") }, "'Precompiled' has no 'precompiled_charsmap'" },
+        { { .normalizer = CHARSMAP("AAAA=") }, "'precompiled_charsmap' is not base64" },
+        { { .normalizer = CHARSMAP("AA*A") }, "'precompiled_charsmap' is not base64" },
+        { { .normalizer = CHARSMAP("AAAA") }, "its trie has 0 bytes, of 3 in all" },
+        { { .normalizer = CHARSMAP("AAAAAA==") }, "its trie has 0 bytes, of 4 in all" },
+        { { .normalizer = CHARSMAP("AwAAAAAAAAA=") }, "its trie has 3 bytes, of 8 in all" },
+        { { .normalizer = CHARSMAP("CAAAAAAAAAA=") }, "its trie has 8 bytes, of 8 in all" },
+        { { .normalizer = CHARSMAP("BAAAAAAAAAD/") }, "its texts are not UTF-8" },
         { { .normalizer = TYPE("StripAccents") }, "the normalizer 'StripAccents' cannot be read" },
         { { .normalizer = "{\"type\": \"Prepend\", \"prepend\": \" \", \"odd\": 1}" },
           "'Prepend' has 'odd', which is not known" },
@@ -286,6 +303,49 @@ Test(huggingface_files, what_has_no_counterpart_is_refused_by_name)
     };
     for (size_t k = 0; k < sizeof cases / sizeof *cases; k++)
         expect_refused(&cases[k].p, cases[k].why);
+}
+
+/* A file with this table makes so many ids of "cab": 2, unless the table changes it. */
+static void expect_mapped(const unsigned char *table, size_t size, int64_t count)
+{
+    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    char              text[4000], normalizer[4100];
+    int32_t           ids[8];
+    td_error          error;
+    void             *state;
+    cr_assert(size % 3 == 0 && size / 3 * 4 < sizeof text);
+    for (size_t k = 0; k < size / 3 * 4; k++) {
+        uint32_t bits = (uint32_t)table[k / 4 * 3] << 16 | (uint32_t)table[k / 4 * 3 + 1] << 8 |
+                        table[k / 4 * 3 + 2];
+        text[k] = digits[bits >> (18 - 6 * (k % 4)) & 63];
+    }
+    snprintf(normalizer, sizeof normalizer, CHARSMAP("%.*s"), (int)(size / 3 * 4), text);
+    write_parts(in_scratch(), &(parts){ .normalizer = normalizer });
+    cr_assert_eq(open_file(in_scratch(), false, &state, &error), 0, "%s", error.text);
+    cr_expect_eq(plugin()->encode(state, "cab", 3, ids, 8, &error), count, "%s", error.text);
+    plugin()->close(state);
+}
+
+/* A table of 256 units whose only key is "a": unit 0 has its children at 0, and the leaf of unit
+ * 97 is unit 96, whose value is the place of the text. Places and values beyond the end change
+ * nothing. */
+Test(huggingface_files, a_table_that_points_outside_changes_nothing)
+{
+    unsigned char table[4 + 256 * 4 + 4] = { [1] = 4 }, *unit = table + 4, one[9] = { 4 };
+    unit[97 * 4] = 'a';
+    unit[97 * 4 + 1] = 1 + 4; /* a key ends here; offset 1 */
+    table[sizeof table - 4] = 'b';
+    expect_mapped(table, sizeof table, 3); /* "cbb" */
+    unit[96 * 4] = 4;
+    expect_mapped(table, sizeof table, 2); /* at the end: "cb" */
+    unit[96 * 4] = 5;
+    expect_mapped(table, sizeof table, 2);
+    memset(unit + 96 * 4, 0xFF, 4);
+    expect_mapped(table, sizeof table, 2);
+    memset(unit, 0xFF, 4);
+    expect_mapped(table, sizeof table, 2);
+    memset(one + 4, 0xFF, 4);
+    expect_mapped(one, sizeof one, 2);
 }
 
 /* A text that no id can represent is an error, not a shorter text. */

@@ -3,6 +3,7 @@
 TANDEM is the command. It needs tokenizers and sentencepiece (these cases: 0.23.3 and 0.2.3), which the tests do not.
 
   strings.json    texts, ordinary and odd; with STRINGS, so many random ones more
+  mapped.json     1000 texts for `charsmap`
   NAME.json       a tokenizer.json: made by the library, or of
   NAME.model      a SentencePiece model, by `tandem convert`
   NAME.ids.json   for each text the ids that the library makes: "plain" if special tokens are text, "parsed" if they
@@ -159,7 +160,80 @@ def odd():
     return t
 
 
+# Characters that SentencePiece replaces: of several, by several, by none; a beginning of others; in others' middle.
+RULES = [
+    ("ﬁ", "fi"), ("½", "1\u20442"), ("e\u0301", "é"), ("a\u0308", "ä"), ("a\u0308\u0323", "ạ\u0308"), ("\u200b", ""),
+    ("\t", " "), ("\n", " "), ("\r", " "), ("\u3000", " "), ("\u00a0", " "), ("２", "2"), ("㎏", "kg"), ("o", "0"),
+    ("E", "e"), ("\u0327", ""), ("ſ", "s"), ("İ", "i\u0307"), ("…", "..."), ("한", "\u1112\u1161\u11ab"), ("😀", ":)"),
+    ("\U0001f1e9", "D"), ("\u0600", "#"), ("क", "k"), ("ü", "u\u0308"), ("\x7f", ""),
+]  # fmt: skip
+
+
+def field(message, wanted):
+    """The bytes of a field of a protocol buffer."""
+
+    def number(at):
+        value = shift = 0
+        while True:
+            value |= (message[at] & 127) << shift
+            shift, at = shift + 7, at + 1
+            if message[at - 1] < 128:
+                return value, at
+
+    at = 0
+    while at < len(message):
+        tag, at = number(at)
+        size, at = {0: lambda: (0, number(at)[1]), 1: lambda: (8, at), 2: lambda: number(at), 5: lambda: (4, at)}[tag & 7]()
+        if tag >> 3 == wanted:
+            return message[at : at + size]
+        at += size
+    raise KeyError(wanted)
+
+
+def table(**how):
+    """A table of characters as SentencePiece compiles it: of a model's normalizer."""
+    with tempfile.TemporaryDirectory() as scratch:
+        model = os.path.join(scratch, "a")
+        texts = (line for line in lines() if line.strip())
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=texts, model_prefix=model, vocab_size=200, hard_vocab_limit=False, minloglevel=2, **how
+        )
+        with open(model + ".model", "rb") as f:
+            return field(field(f.read(), 3), 2)
+
+
+def rules():
+    with tempfile.NamedTemporaryFile("w", suffix=".tsv") as f:
+        for source, target in RULES:
+            f.write("\t".join(" ".join(f"{ord(c):X}" for c in text) for text in (source, target)) + "\n")
+        f.flush()
+        return table(normalization_rule_tsv=f.name)
+
+
+def charsmap(make=rules):
+    """As T5's, with the table of a SentencePiece model."""
+    t = unigram("always", False)()
+    t.normalizer = normalizers.Sequence(
+        [normalizers.Precompiled(make()), normalizers.Strip(left=False), normalizers.Replace(Regex(" {2,}"), "▁")]
+    )
+    return t
+
+
+def mapped_text(r):
+    """Much of what the table has, in clusters."""
+    marks = ["\u0301", "\u0308", "\u0323", "\u0327", "\u200d", "\ufe0f", "\u0903", "\u094d"]
+    kinds = [
+        lambda: r.choice("aeoEABc \t\n\r\x7f\0 "),
+        lambda: r.choice(RULES)[r.randrange(2)],
+        lambda: r.choice("aeouEé한क😀\u0600") + "".join(r.choices(marks, k=r.randrange(4))),
+        lambda: r.choice(RULES)[0][:1],
+        lambda: chr(r.choice([r.randrange(0x80, 0x800), r.randrange(0x800, 0xD800), r.randrange(0x10000, 0x10FFFF)])),
+    ]
+    return "".join(r.choices(kinds, [4, 3, 3, 1, 1])[0]() for _ in range(r.randrange(1, 12)))
+
+
 MADE = {
+    "charsmap": charsmap,
     "gpt": gpt,
     "words": words,
     "llama": llama,
@@ -242,13 +316,16 @@ def main():
         for name, how in MODELS.items():
             train_model(tandem, name, how, scratch)
             shutil.copy(convert(tandem, name, scratch), os.path.join(HERE, f"{name}.json"))
-    with open(os.path.join(HERE, "strings.json"), "w") as f:
-        json.dump(texts, f, indent=0)
-        f.write("\n")
+    mapped = [mapped_text(r) for _ in range(1000)]
+    for file, list_ in (("strings", texts), ("mapped", mapped)):
+        with open(os.path.join(HERE, f"{file}.json"), "w") as f:
+            json.dump(list_, f, indent=0)
+            f.write("\n")
     for name in list(MADE) + list(MODELS):
         tokenizer = Tokenizer.from_file(os.path.join(HERE, f"{name}.json"))
+        own = mapped if name == "charsmap" else texts
         with open(os.path.join(HERE, f"{name}.ids.json"), "w") as f:
-            f.write("[\n" + ",\n".join(json.dumps(entry(tokenizer, t)) for t in texts) + "\n]\n")
+            f.write("[\n" + ",\n".join(json.dumps(entry(tokenizer, t)) for t in own) + "\n]\n")
 
 
 main()

@@ -24,6 +24,7 @@ enum { SIZES = sizeof sizes / sizeof *sizes };
 static const char *const fixed[][2] = {
     { "model.plugin", "decoder-only" },
     { "model.post_norm", "false" },
+    { "model.post_ffn_norm", "false" },
     { "model.tie_embeddings", "true" },
     { "model.logit_scale", "rsqrt" },
     { "model.attention.plugin", "softmax" },

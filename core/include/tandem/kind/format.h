@@ -117,6 +117,9 @@ struct td_translation {
     void (*interleaved)(td_translation *, const td_format_tensor *, int64_t rows);
     /* When reading, whether the model has a tensor of this name. */
     bool (*has)(td_translation *, const char *tensor);
+    /* As `tensor`, for one that holds what is left after `shift` has been subtracted: Gemma's norms
+     * hold what they add to 1. */
+    void (*shifted)(td_translation *, const td_format_tensor *, double shift);
 };
 
 /* Where a model's settings and tensors are. */
@@ -255,6 +258,18 @@ static inline void td_put_tensor(td_translation *t, const char *name, const char
     x.parameter = parameter;
     x.scale = scale;
     t->tensor(t, &x);
+}
+
+/* The same less `shift` when writing; when reading, the tensor plus `shift`, times `scale`. */
+static inline void td_put_shifted(td_translation *t, const char *name, const char *parameter,
+                                  double scale, double shift)
+{
+    td_format_tensor x;
+    memset(&x, 0, sizeof x);
+    x.name = name;
+    x.parameter = parameter;
+    x.scale = scale;
+    t->shifted(t, &x, shift);
 }
 
 /* A vector of `length` elements, all `fill`, for a norm without a scale. */

@@ -1,0 +1,479 @@
+/* t5gemma.c - Hugging Face's T5GemmaForConditionalGeneration: an encoder-decoder with norms before
+ * and after every sublayer. Paper: Zhang et al. 2025 (arXiv 2504.06225).
+ *
+ * This follows transformers' modeling_t5gemma.py. Its config has a group of settings for each
+ * stack; our stacks differ only in their numbers of layers, so the groups must agree on
+ * everything else. A few things are ours under another name: norms hold what they add to 1;
+ * embeddings are multiplied by sqrt(d_model) before the first layer, so ours are larger by that;
+ * scores are divided by the root of a setting, not of the width of a head; and an encoder's
+ * window does not count the token itself. */
+#include <stdarg.h>
+
+#include "parts.h"
+
+/* What the tensors depend on, and the factors by which some are multiplied on the way: matrices of
+ * queries, tables of embeddings, the matrix for the logits, and the decoder's last norm. */
+struct shape {
+    int64_t d_model, encoder, decoder;
+    bool    scale, bias, tied, shared;
+    double  query, table, head, last;
+};
+
+/* ---- both stacks at once --------------------------------------------------------------------- */
+
+/* `inner` is a translation whose other program has one group of settings: it writes each to both
+ * groups, and reads what both say. */
+struct groups {
+    td_translation inner, *outer;
+    bool           reads;
+};
+
+static void put_both(td_translation *t, const char *path, const td_format_value *v)
+{
+    struct groups *g = t->host;
+    char           full[200];
+    if (g->reads) { /* a setting of ours */
+        g->outer->put(g->outer, path, v);
+        return;
+    }
+    snprintf(full, sizeof full, "encoder.%s", path);
+    g->outer->put(g->outer, full, v);
+    snprintf(full, sizeof full, "decoder.%s", path);
+    g->outer->put(g->outer, full, v);
+}
+
+static const td_format_value *ask_group(struct groups *g, const char *group, const char *path)
+{
+    char                   full[200];
+    const td_format_value *v;
+    snprintf(full, sizeof full, "%s.%s", group, path);
+    v = g->outer->ask(g->outer, full);
+    return v && v->type != TD_VALUE_NULL ? v : NULL;
+}
+
+/* Either's, for settings that do not matter. */
+static const td_format_value *ask_either(td_translation *t, const char *path)
+{
+    const td_format_value *encoder = ask_group(t->host, "encoder", path),
+                          *decoder = ask_group(t->host, "decoder", path);
+    return encoder ? encoder : decoder;
+}
+
+static const td_format_value *ask_both(td_translation *t, const char *path)
+{
+    struct groups         *g = t->host;
+    const td_format_value *encoder = ask_group(g, "encoder", path),
+                          *decoder = ask_group(g, "decoder", path);
+    if (encoder ? !decoder || strcmp(encoder->text, decoder->text) : decoder != NULL)
+        g->outer->refuse(g->outer, "encoder.%s is %s, but decoder.%s is %s: they must be equal",
+                         path, encoder ? encoder->text : "missing", path,
+                         decoder ? decoder->text : "missing");
+    return encoder;
+}
+
+static const td_format_value *ask_ours(td_translation *t, const char *path)
+{
+    struct groups *g = t->host;
+    return g->outer->ask(g->outer, path);
+}
+
+static void refuse_both(td_translation *, const char *format, ...) TD_PRINTF(2, 3);
+
+/* Messages begin with the name of a setting. */
+static void refuse_both(td_translation *t, const char *format, ...)
+{
+    struct groups *g = t->host;
+    char           text[600];
+    va_list        args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    g->outer->refuse(g->outer, "%s%s", g->reads ? "encoder." : "", text);
+}
+
+static void begin(struct groups *g, td_translation *outer, bool reads)
+{
+    *g = (struct groups){ .outer = outer, .reads = reads };
+    g->inner = (td_translation){ .size = sizeof g->inner,
+                                 .dtype = outer->dtype,
+                                 .ask = reads ? ask_both : ask_ours,
+                                 .put = put_both,
+                                 .refuse = refuse_both,
+                                 .host = g };
+}
+
+/* ---- tensors --------------------------------------------------------------------------------- */
+
+/* All names but that of the matrix for the logits are ours, too. */
+static void put_tensor(td_translation *t, const char *scope, const char *name, double scale)
+{
+    char path[200];
+    snprintf(path, sizeof path, "%s%s", scope, name);
+    td_put_tensor(t, path, path, scale);
+}
+
+static void put_norm(td_translation *t, const struct shape *s, const char *scope, const char *name,
+                     double factor)
+{
+    char path[200];
+    snprintf(path, sizeof path, "%s%s.weight", scope, name);
+    if (s->scale)
+        td_put_shifted(t, path, path, factor, 1);
+    else
+        td_put_filled(t, path, s->d_model, factor - 1);
+}
+
+static void put_attention(td_translation *t, const struct shape *s, const char *layer,
+                          const char *name)
+{
+    static const char *const parts[] = { "q_proj", "k_proj", "v_proj", "o_proj" };
+    char                     path[80];
+    for (int n = 0; n < 4; n++) {
+        snprintf(path, sizeof path, "%s.%s.weight", name, parts[n]);
+        put_tensor(t, layer, path, n ? 1 : s->query);
+        snprintf(path, sizeof path, "%s.%s.bias", name, parts[n]);
+        if (s->bias)
+            put_tensor(t, layer, path, n ? 1 : s->query);
+    }
+}
+
+static void put_layer(td_translation *t, const struct shape *s, const char *layer, bool decoder)
+{
+    static const char *const norms[] = { "pre_self_attn_layernorm",   "post_self_attn_layernorm",
+                                         "pre_feedforward_layernorm", "post_feedforward_layernorm",
+                                         "pre_cross_attn_layernorm",  "post_cross_attn_layernorm" };
+    put_attention(t, s, layer, "self_attn");
+    if (decoder)
+        put_attention(t, s, layer, "cross_attn");
+    put_tensor(t, layer, "mlp.gate_proj.weight", 1);
+    put_tensor(t, layer, "mlp.up_proj.weight", 1);
+    put_tensor(t, layer, "mlp.down_proj.weight", 1);
+    for (int n = 0; n < (decoder ? 6 : 4); n++)
+        put_norm(t, s, layer, norms[n], 1);
+}
+
+static void put_stack(td_translation *t, const struct shape *s, bool decoder)
+{
+    const char *scope = decoder ? "model.decoder." : "model.encoder.";
+    int64_t     layers = decoder ? s->decoder : s->encoder;
+    char        layer[100];
+    for (int64_t k = 0; k < layers; k++) {
+        snprintf(layer, sizeof layer, "%slayers.%lld.", scope, (long long)k);
+        put_layer(t, s, layer, decoder);
+    }
+    put_norm(t, s, scope, "norm", decoder ? s->last : 1);
+}
+
+/* A table that our stacks share is written for each. */
+static void put_tensors(td_translation *t, const struct shape *s)
+{
+    static const char own[] = "model.encoder.embed_tokens.weight",
+                      table[] = "model.decoder.embed_tokens.weight";
+    td_put_tensor(t, own, s->shared ? table : own, s->table);
+    td_put_tensor(t, table, table, s->table);
+    put_stack(t, s, false);
+    put_stack(t, s, true);
+    if (!s->tied)
+        td_put_tensor(t, "lm_head.out_proj.weight", "lm_head.weight", s->head);
+}
+
+/* ---- writing --------------------------------------------------------------------------------- */
+
+static void require_parts(td_translation *t)
+{
+    const char *attention = td_ask_text(t, "model.attention.plugin");
+    if (strcmp(attention, "softmax") && strcmp(attention, "sliding-window"))
+        t->refuse(t, "model.attention.plugin is %s: it can only be softmax or sliding-window",
+                  attention);
+    td_require(t, "model.plugin", "encoder-decoder");
+    td_require(t, "model.bidirectional", "true");
+    td_require(t, "model.post_norm", "true");
+    td_require(t, "model.post_ffn_norm", "true");
+    td_require(t, "model.norm.plugin", "rms");
+    td_require(t, "model.ffn.bias", "false");
+    td_require(t, "model.attention.qkv_norm", "false");
+    td_require(t, "model.attention.output_norm", "false");
+    td_require(t, "model.cross_positions", "false");
+    /* no effect without norms in the attention, and where positions matter only to self-attention,
+     * which reads distances */
+    td_ask(t, "model.attention.v_norm");
+    td_ask(t, "model.attention.qk_norm_scale");
+    td_ask(t, "model.attention.eps");
+    td_ask(t, "model.continuous_positions");
+}
+
+static void put_layer_types(td_translation *t, const char *group, int64_t layers, bool slides)
+{
+    char path[80];
+    for (int64_t k = 0; k < layers; k++) {
+        snprintf(path, sizeof path, "%s.layer_types.%lld", group, (long long)k);
+        td_put_text(t, path, slides ? "sliding_attention" : "full_attention");
+    }
+}
+
+/* The class makes masks for both types of layers, and needs a width even if no layer slides. */
+static void write_windows(td_translation *t, const struct shape *s)
+{
+    const char *plugin = td_ask_text(t, "model.attention.plugin");
+    bool        slides = !strcmp(plugin, "sliding-window");
+    int64_t     window = td_ask_int(t, "model.attention.window");
+    if (!slides)
+        td_require(t, "model.attention.window", "0");
+    else if (window < 2)
+        t->refuse(t, "model.attention.window is %lld: it must be at least 2", (long long)window);
+    if (!slides)
+        window = td_ask_int(t, "train.length") + 1;
+    td_put_int(t, "encoder.sliding_window", window - 1);
+    td_put_int(t, "decoder.sliding_window", window);
+    put_layer_types(t, "encoder", s->encoder, slides);
+    put_layer_types(t, "decoder", s->decoder, slides);
+}
+
+/* What both groups have. */
+static void write_sizes(td_translation *t, const struct shape *s)
+{
+    int64_t heads = td_ask_int(t, "model.attention.heads"),
+            kv = td_ask_int(t, "model.attention.kv_heads"),
+            width = td_ask_int(t, "model.attention.head_dim");
+    /* the config class requires it, although nothing depends on it */
+    if (heads > 0 && s->d_model % heads)
+        t->refuse(t,
+                  "model.attention.heads is %lld: it can only be a divisor of model.d_model, %lld",
+                  (long long)heads, (long long)s->d_model);
+    td_put_text(t, "model_type", "t5_gemma_module");
+    td_put_int(t, "vocab_size", td_ask_int(t, "model.vocab_size"));
+    td_put_int(t, "hidden_size", s->d_model);
+    td_put_int(t, "intermediate_size", td_ask_int(t, "model.ffn.d_ff"));
+    td_put_int(t, "num_attention_heads", heads);
+    td_put_int(t, "num_key_value_heads", kv ? kv : heads);
+    td_put_int(t, "head_dim", width);
+    td_put_int(t, "query_pre_attn_scalar", width);
+    td_put_bool(t, "attention_bias", s->bias);
+    td_put_null(t, "attn_logit_softcapping");
+    td_put_null(t, "final_logit_softcapping");
+    td_put_float(t, "rms_norm_eps", td_ask_float(t, "model.norm.eps"));
+    td_put_bool(t, "tie_word_embeddings", s->tied);
+    write_activation(t, "hidden_activation");
+    write_rope(t);
+    write_length(t);
+    write_dtype(t);
+}
+
+/* An id that is missing must be said to be: the class has others by default. */
+static void put_ids(td_translation *t, const char *group, int64_t pad)
+{
+    const int64_t            ids[] = { begin_id(t), td_ask_int_or(t, "special.eos", -1), pad };
+    static const char *const names[] = { "bos_token_id", "eos_token_id", "pad_token_id" };
+    char                     path[80];
+    for (int k = 0; k < 3; k++) {
+        snprintf(path, sizeof path, "%s%s", group, names[k]);
+        if (ids[k] < 0)
+            td_put_null(t, path);
+        else
+            td_put_int(t, path, ids[k]);
+    }
+}
+
+/* The decoder takes every padding id for padding, and so would not read the first token of a text
+ * that begins with it: it then gets no padding id, and asks for a mask. */
+static void write_special(td_translation *t)
+{
+    int64_t begins = begin_id(t), pad = td_ask_int_or(t, "special.pad", -1);
+    put_ids(t, "", pad);
+    put_ids(t, "encoder.", pad);
+    put_ids(t, "decoder.", pad == begins ? -1 : pad);
+    if (begins >= 0)
+        td_put_int(t, "decoder_start_token_id", begins);
+}
+
+/* Tied embeddings make the logits as they are, so ours are divided by what they have to be divided
+ * by anyway; a last norm makes up for a division that is ours or theirs alone. */
+static void write_logits(td_translation *t, struct shape *s)
+{
+    double root = s->d_model > 0 ? sqrt((double)s->d_model) : 1;
+    bool   divided = !strcmp(td_ask_text(t, "model.logit_scale"), "rsqrt");
+    s->tied = td_ask_bool(t, "model.tie_embeddings");
+    s->shared = td_ask_bool(t, "model.share_embeddings");
+    s->table = 1 / root;
+    s->head = divided ? 1 / root : 1;
+    s->last = s->tied && !divided ? root : 1;
+}
+
+static void write_model(const void *config, td_translation *t)
+{
+    struct shape  s = { .query = 1 };
+    struct groups both;
+    (void)config;
+    begin(&both, t, false);
+    td_put_text(t, "architectures.0", "T5GemmaForConditionalGeneration");
+    td_put_text(t, "model_type", "t5gemma");
+    td_put_bool(t, "is_encoder_decoder", true);
+    require_parts(t);
+    s.d_model = td_ask_int(t, "model.d_model");
+    s.encoder = ask_layers(t, "model.encoder_layers");
+    s.decoder = ask_layers(t, "model.decoder_layers");
+    s.scale = td_ask_bool(t, "model.norm.scale");
+    td_put_int(t, "vocab_size", td_ask_int(t, "model.vocab_size"));
+    td_put_int(t, "encoder.num_hidden_layers", s.encoder);
+    td_put_int(t, "decoder.num_hidden_layers", s.decoder);
+    s.bias = td_ask_bool(t, "model.attention.bias");
+    write_windows(t, &s);
+    write_logits(t, &s);
+    td_put_bool(t, "tie_word_embeddings", s.tied);
+    write_sizes(&both.inner, &s);
+    write_special(t);
+    td_put_float(t, "dropout_rate", 0);
+    td_put_float(t, "attention_dropout", 0);
+    write_dtype(t);
+    put_tensors(t, &s);
+}
+
+/* ---- reading --------------------------------------------------------------------------------- */
+
+/* All layers of both stacks are of one type. */
+static bool read_layer_types(td_translation *t, const char *group, int64_t layers)
+{
+    const char *type = td_ask_text(t, "encoder.layer_types.0"), *own;
+    char        path[80];
+    for (int64_t k = 0; k < layers; k++) {
+        snprintf(path, sizeof path, "%s.layer_types.%lld", group, (long long)k);
+        own = td_ask_text(t, path);
+        if (strcmp(own, type))
+            t->refuse(t, "%s is %s: it can only be %s, as in the encoder's first layer", path, own,
+                      type);
+    }
+    if (strcmp(type, "full_attention") && strcmp(type, "sliding_attention"))
+        t->refuse(t,
+                  "encoder.layer_types.0 is %s: full_attention and sliding_attention can be read",
+                  type);
+    return !strcmp(type, "sliding_attention");
+}
+
+static void read_windows(td_translation *t, const struct shape *s)
+{
+    bool encoder = read_layer_types(t, "encoder", s->encoder),
+         slides = read_layer_types(t, "decoder", s->decoder) && encoder;
+    int64_t ahead = td_ask_int_or(t, "encoder.sliding_window", 4096),
+            window = td_ask_int_or(t, "decoder.sliding_window", 4096);
+    td_put_text(t, "model.attention.plugin", slides ? "sliding-window" : "softmax");
+    if (!slides)
+        return;
+    td_put_int(t, "model.attention.window", window);
+    if (window < 2)
+        t->refuse(t, "decoder.sliding_window is %lld: it must be at least 2", (long long)window);
+    else if (ahead != window - 1)
+        t->refuse(t,
+                  "encoder.sliding_window is %lld: it can only be decoder.sliding_window - 1, "
+                  "%lld, because only the decoder's counts the token itself",
+                  (long long)ahead, (long long)(window - 1));
+}
+
+/* What both groups have. */
+static void read_sizes(td_translation *t, struct shape *s)
+{
+    int64_t width = td_ask_int(t, "head_dim");
+    double  scalar = td_ask_float_or(t, "query_pre_attn_scalar", 256);
+    s->d_model = td_ask_int(t, "hidden_size");
+    s->bias = td_ask_bool_or(t, "attention_bias", false);
+    if (!(scalar > 0))
+        t->refuse(t, "query_pre_attn_scalar is %g: it must be above 0", scalar);
+    else if (width > 0)
+        s->query = sqrt((double)width / scalar);
+    td_put_int(t, "model.vocab_size", td_ask_int(t, "vocab_size"));
+    td_put_int(t, "model.d_model", s->d_model);
+    td_put_int(t, "model.attention.heads", td_ask_int(t, "num_attention_heads"));
+    td_put_int(t, "model.attention.kv_heads", td_ask_int(t, "num_key_value_heads"));
+    td_put_int(t, "model.attention.head_dim", width);
+    td_put_bool(t, "model.attention.bias", s->bias);
+    td_put_int(t, "model.ffn.d_ff", td_ask_int(t, "intermediate_size"));
+    td_put_float(t, "model.norm.eps", td_ask_float_or(t, "rms_norm_eps", 1e-6));
+    td_put_int(t, "train.length", td_ask_int_or(t, "max_position_embeddings", 8192));
+    read_activation(t, "hidden_activation");
+    read_rope(t);
+}
+
+/* Where a config does not say it, the class caps scores and logits. */
+static void require_no_caps(td_translation *t)
+{
+    static const char *const caps[] = { "encoder.attn_logit_softcapping",
+                                        "decoder.attn_logit_softcapping",
+                                        "decoder.final_logit_softcapping" };
+    for (size_t k = 0; k < sizeof caps / sizeof *caps; k++)
+        td_require(t, caps[k], "null");
+    t->ask(t, "encoder.final_logit_softcapping"); /* an encoder makes no logits */
+}
+
+static void read_memory(td_translation *t, const struct shape *s)
+{
+    int64_t width = td_ask_int_or(t, "decoder.cross_attention_hidden_size", s->d_model);
+    if (width != s->d_model)
+        t->refuse(t,
+                  "decoder.cross_attention_hidden_size is %lld: it can only be hidden_size, %lld",
+                  (long long)width, (long long)s->d_model);
+}
+
+static void ignore_rest(td_translation *t, struct groups *both)
+{
+    static const char *const idle[] = { "dropout_rate", "classifier_dropout_rate", "vocab_size",
+                                        "decoder_start_token_id" };
+    for (size_t k = 0; k < sizeof idle / sizeof *idle; k++)
+        t->ask(t, idle[k]);
+    ignore_idle(t);
+    ignore_labels(t);
+    both->inner.ask = ask_either;
+    t = &both->inner;
+    t->ask(t, "dropout_rate");
+    t->ask(t, "tie_word_embeddings");
+    ignore_idle(t);
+    ignore_labels(t);
+}
+
+static void read_fixed(td_translation *t)
+{
+    td_put_text(t, "model.plugin", "encoder-decoder");
+    td_put_bool(t, "model.post_norm", true);
+    td_put_bool(t, "model.post_ffn_norm", true);
+    td_put_bool(t, "model.continuous_positions", false);
+    td_put_bool(t, "model.cross_positions", false);
+    td_put_bool(t, "model.share_embeddings", false);
+    td_put_bool(t, "model.attention.qkv_norm", false);
+    td_put_text(t, "model.norm.plugin", "rms");
+    td_put_text(t, "loss.plugin", "prefix-lm");
+}
+
+static void read_model(const void *config, td_translation *t)
+{
+    struct shape  s = { .scale = true, .query = 1, .head = 1, .last = 1 };
+    struct groups both;
+    (void)config;
+    begin(&both, t, true);
+    read_fixed(t);
+    require_no_caps(t);
+    s.encoder = ask_layers(t, "encoder.num_hidden_layers");
+    s.decoder = ask_layers(t, "decoder.num_hidden_layers");
+    td_put_int(t, "model.encoder_layers", s.encoder);
+    td_put_int(t, "model.decoder_layers", s.decoder);
+    read_sizes(&both.inner, &s);
+    read_memory(t, &s);
+    read_windows(t, &s);
+    s.tied = td_ask_bool_or(t, "tie_word_embeddings", true);
+    s.table = s.d_model > 0 ? sqrt((double)s.d_model) : 1;
+    td_put_bool(t, "model.tie_embeddings", s.tied);
+    td_put_text(t, "model.logit_scale", s.tied ? "rsqrt" : "none");
+    ignore_rest(t, &both);
+    put_tensors(t, &s);
+}
+
+static const char *const types[] = { "t5gemma", NULL };
+
+static const td_format format = {
+    .plugin = TD_PLUGIN(td_format, TD_FORMAT_KIND, "t5gemma", NULL, char,
+                        .brief = "Hugging Face's T5Gemma without caps: encoder-decoder, post_norm "
+                                 "and post_ffn_norm = true",
+                        .paper = "Zhang et al., Encoder-Decoder Gemma, 2025"),
+    .model_types = types,
+    .write = write_model,
+    .read = read_model,
+};
+
+TD_MODULE("t5gemma", "1.0", "tandem", "MIT", &format.plugin)
