@@ -138,6 +138,9 @@ static void claim(td_pool *p, int thread)
     for (int k = 0; k < threads; k++) {
         share *s = &p->shares[(thread + k) % threads];
         long   i;
+        /* a look first: with many threads, claiming where nothing is left would keep them busy */
+        if (atomic_load_explicit(&s->next, memory_order_relaxed) >= s->end)
+            continue;
         while ((i = atomic_fetch_add_explicit(&s->next, 1, memory_order_relaxed)) < s->end)
             p->run(p->argument, i, thread);
     }
@@ -202,7 +205,7 @@ static void begin_round(td_pool *p)
     pthread_mutex_unlock(&p->lock);
 }
 
-/* Wait until every worker has left the round: the next one may then overwrite `run` and `count`. */
+/* Wait until every worker has left the round: the next one may then overwrite `run` and `shares`. */
 static void wait_for_workers(td_pool *p)
 {
     for (int spins = 0; atomic_load_explicit(&p->working, memory_order_acquire); spins++)

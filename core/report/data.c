@@ -159,11 +159,23 @@ static const char *class_of(const td_report_data *d, const td_comparison *c, siz
     return d->classes[c->groups[group].runs[0]];
 }
 
-/* Whether group b's variant is made from group a's. */
+/* Whether the list "decllm, decllm-biattn" has the name. */
+static bool has_name(const char *list, const char *name)
+{
+    size_t length = strlen(name);
+    for (const char *at = list; at; at = strstr(at, ", ")) {
+        at += at == list ? 0 : 2;
+        if (!strncmp(at, name, length) && (!at[length] || at[length] == ','))
+            return true;
+    }
+    return false;
+}
+
+/* Whether group b's variant is made from one of group a's. */
 static bool is_made_from(const td_report_data *d, const td_comparison *c, size_t b, size_t a)
 {
     const char *from = d->from[c->groups[b].runs[0]];
-    return *from && !strcmp(from, d->variants[c->groups[a].runs[0]]);
+    return *from && has_name(d->variants[c->groups[a].runs[0]], from);
 }
 
 static bool is_tested(void *arg, const td_comparison *c, size_t a, size_t b)

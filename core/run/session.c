@@ -340,8 +340,8 @@ static int check_alone(const td_session *s, td_error *error)
         return 0;
     return td_fail(
         error, TD_ECONFIG,
-        "%s started %d processes, but only training (timed, too), evaluation and generation "
-        "use more than one: start this command without %s",
+        "%s started %d processes, but this command uses one (training, `tandem bench` of training "
+        "steps, evaluation and `tandem generate` use several): start it without %s",
         r.launcher, r.size, r.launcher);
 }
 

@@ -406,7 +406,7 @@ Test(processes, refuse_what_cannot_be_right)
     small_expect("differ", "mpirun -np 1 %2$s" SEVEN ": -np 1 %2$s" SEVEN "train.clip=0.5", 2,
                  "rank 1 has a different config than rank 0");
     small_expect("other", "%2$s >&2 && " RANKS(2) TANDEM_BINARY " analyze %1$s/%3$s", 2,
-                 "evaluation and generation use more than one");
+                 "but this command uses one");
     small_expect("single", RANKS(2) "%2$s" SEVEN "comm.plugin=single", 2,
                  "mpirun started 2 processes, but comm 'single' connects 1");
     /* a launcher that does not know of MPI */

@@ -3,11 +3,11 @@
  *
  * A block of a, up to 512 x 256 (512 KiB), is packed into strips of as many rows as a kernel reads, 8
  * or, for AVX2, 16, and stays in the second-level cache. Of b, one panel of 32 columns at a time is
- * packed (32 KiB), which stays in the first. The kernel keeps 8 x 32 of c in registers of AVX-512: 16 sums of the 32, enough to hide
- * the latency of FMA, with registers left for a row of b. AVX2 has half as many, half as long: there
- * the same block is computed in quarters of 4 x 16, 8 sums of the 16. The order of additions depends
- * on the place in k alone, so both give the same bits. On Zen 5 the first is about 1.6 times as fast
- * as OpenBLAS's AVX2 kernels.
+ * packed (32 KiB), which stays in the first. The kernel keeps 8 x 32 of c in registers of AVX-512: 16
+ * sums of the 32, enough to hide the latency of FMA, with registers left for a row of b. AVX2 has half
+ * as many, half as long: there the same block is computed in quarters of 4 x 16, 8 sums of the 16. The
+ * order of additions depends on the place in k alone, so both give the same bits. On Zen 5 the first is
+ * about 1.6 times as fast as OpenBLAS's AVX2 kernels.
  *
  * A b that was packed ahead of time is read in place. With few rows of a, the product is then bound
  * by reading b, front to back.
