@@ -23,7 +23,7 @@ static inline void processes_setup(void)
 #define METRICS(run) "sed 's/, \"time.*//' %1$s/" run "/metrics.jsonl"
 #define SHARED SEVEN "train.shard=optimizer "
 /* The process of the last rank. */
-#define LAST_RANK "$(pgrep -a -x tandem | grep 'run.name=%3$s ' | tail -1 | cut -d' ' -f1)"
+#define LAST_RANK "$(pgrep -a -x tandem | grep '%1$s/.* run.name=%3$s ' | tail -1 | cut -d' ' -f1)"
 #define ENDLESS \
     "train.steps=1000000 train.checkpoint_every=5 train.keep_last=2 train.evaluate_every=-1"
 #define UNTIL_SAVED                                                                           \
