@@ -167,6 +167,29 @@ Test(study, what_a_change_of_plugin_drops_is_reported)
     child_free(&c);
 }
 
+/* The plugin is not the only difference: what the other one has no option for, and what match moved. */
+Test(study, all_that_differs_is_reported)
+{
+    child c;
+    put("mine.cfg",
+        "study = {\n  name = \"mine\";\n  base = \"model.cfg\";\n  seeds = [ 1, 2 ];\n"
+        "  variants = {\n    plain = { };\n    linear = { keys = { model = {\n"
+        "      d_model = 16; attention = { plugin = \"linear\"; }; }; }; };\n  };\n"
+        "  match = { what = \"parameters\"; to = \"plain\"; by = \"model.ffn.d_ff\"; within = 0.1; "
+        "};\n};\n");
+    c = study("a", "show ../mine.cfg --no-measure");
+    cr_assert_eq(c.code, 0, "%s", c.err);
+    cr_expect(strstr(c.out, "plain-s1-pretrain and linear-s1-pretrain differ in more than one "
+                            "setting: "),
+              "%s", c.out);
+    cr_expect(strstr(c.out, "model.attention.plugin (\"softmax\" and \"linear\")"), "%s", c.out);
+    cr_expect(strstr(c.err, "../mine.cfg:10: so that parameters agree with 'plain', model.ffn.d_ff "
+                            "goes from 41 to "),
+              "%s", c.err);
+    cr_expect(strstr(c.err, "more than a factor of 2"), "%s", c.err);
+    child_free(&c);
+}
+
 Test(study, errors_have_file_line_and_cell)
 {
     put("bad.cfg", "study = {\n  base = \"model.cfg\";\n  variants = {\n    a = { };\n"
@@ -504,6 +527,38 @@ Test(study, a_list_runs_it)
     expect(0, "12 cells in out: 12 done", study("a", "status out"));
     /* it does nothing a second time: then even a command that fails is not started */
     shell("TANDEM=false sh -e commands.txt");
+}
+
+/* Paths of the text are from where it was emitted, but the commands run in DIR; and what fails says where
+ * to look. */
+Test(study, it_runs_from_its_own_directory)
+{
+    char *text = td_file_read(TANDEM_SOURCE "/data/corpus/facts.valid.jsonl", NULL, NULL);
+    expect(0, "usage", study("a", "--help"));
+    put("a/own.jsonl", text);
+    free(text);
+    put("own.cfg",
+        "data = { sources = ( { name = \"own\"; files = \"own.jsonl\"; held_out = \"" TANDEM_SOURCE
+        "/data/corpus/lists.valid.jsonl\"; } ); };\n");
+    expect(0, "em make", study("a", "emit make ../tiny.cfg -c ../own.cfg -o 'em make'"));
+    expect(0, "out", study("a", "emit list ../tiny.cfg -c ../own.cfg -o out"));
+    shell("grep -q 'files = ( \"/.*/a/own.jsonl\" )' configs/plain-s1-pretrain.cfg");
+    shell("cd '../em make' && make done/plain-s1-pretrain");
+    shell("rm ../own.jsonl; sh commands.txt 2>said; test $? != 0 && "
+          "grep -q 'plain-s1-pretrain ended with exit code 2: see logs/plain-s1-pretrain.log' said "
+          "&& "
+          "grep -q 'plain-s1-finetune was not begun, because plain-s1-pretrain is not done' said");
+}
+
+Test(study, someones_own_directory_is_not_filled)
+{
+    expect(0, "usage", study("b", "--help"));
+    put("b/own.txt", "mine");
+    expect(2, "'.' has other files, and is no study's directory",
+           study("b", "emit list ../tiny.cfg -o ."));
+    expect(0, "out", study("b", "emit list ../tiny.cfg -o out"));
+    /* again */
+    expect(0, "out", study("b", "emit make ../tiny.cfg -o out"));
 }
 
 /* With an sbatch that runs the tasks of an array one after the other. */
