@@ -167,6 +167,19 @@ Test(study, what_a_change_of_plugin_drops_is_reported)
     child_free(&c);
 }
 
+/* Nobody chose the name of a file for a directory. */
+Test(study, a_file_of_any_name)
+{
+    put("does it help?.cfg", "study = {\n  base = \"model.cfg\";\n};\n");
+    expect(0, "directory: runs/does-it-help-",
+           study("a", "show '../does it help?.cfg' --no-measure"));
+    put("-.cfg", "study = {\n  base = \"model.cfg\";\n};\n");
+    expect(2, "study.name, by default the name of the file: '-' cannot be a part of",
+           study("a", "show ../-.cfg --no-measure"));
+    expect(2, "study.name: 'a b' cannot be a part of",
+           study("a", "show ../-.cfg --no-measure 'study.name=a b'"));
+}
+
 /* The plugin is not the only difference: what the other one has no option for, and what match moved. */
 Test(study, all_that_differs_is_reported)
 {
@@ -250,6 +263,20 @@ Test(study, a_killed_study_gives_the_same)
         expect_same(files[k]);
 }
 
+/* It says what a run would, shows the matrix, and removes nothing; `show` only shows. */
+static void expect_dry_run(void)
+{
+    child c = study("a", "run ../tiny.cfg --dry-run --no-measure optimizer.beta1=0.5");
+    cr_expect_eq(c.code, 2, "%d: %s", c.code, c.err);
+    cr_expect(strstr(c.err, "cannot be continued") && strstr(c.out, "training FLOPs"), "%s%s",
+              c.out, c.err);
+    child_free(&c);
+    expect(0, "cannot be continued",
+           study("a", "show ../tiny.cfg --no-measure optimizer.beta1=0.5"));
+    expect(0, "training FLOPs",
+           study("a", "run ../tiny.cfg --dry-run --restart --no-measure optimizer.beta1=0.5"));
+}
+
 Test(study, a_second_call_does_nothing)
 {
     char       *before, *after;
@@ -282,6 +309,7 @@ Test(study, a_second_call_does_nothing)
         "config has changed: optimizer.beta1",
         study("a", "run ../tiny.cfg --no-measure optimizer.beta1=0.5"));
     cr_expect(is_there("a", "runs/tiny/cells/plain-s1-pretrain/metrics.jsonl"));
+    expect_dry_run();
     expect(0, "12 of them now",
            study("a", "run ../tiny.cfg --no-measure optimizer.beta1=0.5 --restart"));
 }

@@ -34,7 +34,7 @@ static int show(td_tool *t, int argc, char **argv)
     t->looks = true;
     if (!td_tool_parse(t, &show_usage, argc, argv, &code) || !td_study_take(t, &q, true, &code))
         return code;
-    return td_study_show(t, &q);
+    return td_study_show(t, &q, TD_TELL);
 }
 
 /* ---- status ----------------------------------------------------------------------------------- */
