@@ -202,8 +202,9 @@ static void print_field(const td_option *o, const char *field, td_text *t)
     }
 }
 
-/* The option's strings, each as a path from the root. NULL when out of memory. */
-static const char *whole(td_binder *b, const td_option *o, const char *field)
+/* The option's strings, each as `path` has it. NULL when out of memory. */
+static const char *paths(td_binder *b, const td_option *o, const char *field,
+                         const char *(*path)(td_config *, const char *))
 {
     td_strings  one = { (const char *const *)(const void *)field, 1 };
     td_strings  list = o->type == TD_TYPE_STRINGS ? *(const td_strings *)(const void *)field : one;
@@ -212,7 +213,7 @@ static const char *whole(td_binder *b, const td_option *o, const char *field)
     td_text_print(&t, o->type == TD_TYPE_STRINGS ? list.count ? "( " : "(" : "");
     for (size_t k = 0; k < list.count; k++) {
         td_text_print(&t, "%s", k ? ", " : "");
-        td_print_string(&t, list.at[k] ? td_bind_whole(b->config, list.at[k]) : "");
+        td_print_string(&t, list.at[k] ? path(b->config, list.at[k]) : "");
     }
     td_text_print(&t, o->type == TD_TYPE_STRINGS ? list.count ? " )" : ")" : "");
     copy = td_arena_copy(b->config->arena, td_text_get(&t));
@@ -325,6 +326,8 @@ void td_bind_value(td_binder *b, const td_setting *v, const td_option *o, char *
     text = td_arena_copy(b->config->arena, td_text_get(&t));
     td_text_free(&t);
     r = td_resolved_add(b->config, at, o->name, text ? text : "", b->owner, v, o);
-    if (r != at && o->flags & TD_OPTION_NAMES_FILE)
-        r->whole = whole(b, o, field);
+    if (r == at || !(o->flags & TD_OPTION_NAMES_FILE))
+        return;
+    r->whole = paths(b, o, field, td_bind_whole);
+    r->here = paths(b, o, field, td_bind_here);
 }

@@ -144,7 +144,8 @@ void td_config_print_moved(const td_config *, td_text *out);
 /* With origins too, for a run to keep: it means the same from any directory, and what follows
  * train.steps still does. */
 void td_config_print_kept(const td_config *, td_text *out);
-/* The same for a cell of a study, whose paths stay as they are. */
+/* The same for a cell of a study, which another machine may run: the names of shipped files, and of
+ * files that are not here, stay as they are. */
 void td_config_print_cell(const td_config *, td_text *out);
 
 /* The i-th file that an option of the group names, as an absolute path: of options that take one;

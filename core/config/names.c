@@ -74,6 +74,11 @@ const char *td_bind_whole(td_config *c, const char *value)
     return copy ? copy : value;
 }
 
+const char *td_bind_here(td_config *c, const char *value)
+{
+    return *value && *value != '/' && matches(value) ? td_bind_whole(c, value) : value;
+}
+
 /* ---- of a bound config ------------------------------------------------------------------------- */
 
 static td_resolved *child(const td_resolved *r, const char *name)

@@ -14,35 +14,57 @@ typedef struct change {
     td_text          kept, dropped;
 } change;
 
-static bool find_row(const td_plugin *p, const char *name, td_option *out)
+/* Of type TD_TYPE_END if it has no such option, or if there is no such plugin. */
+static td_option row_of(const td_plugin *p, const char *name)
 {
-    size_t i = 0;
-    while (td_option_row(p->options, p->option_size, i++, out))
-        if (!strcmp(out->name, name))
-            return true;
-    return false;
+    td_option o;
+    for (size_t i = 0; p && td_option_row(p->options, p->option_size, i, &o); i++)
+        if (!strcmp(o.name, name))
+            return o;
+    return (td_option){ .type = TD_TYPE_END };
 }
 
-static bool same_text(const char *a, const char *b) { return a && b ? !strcmp(a, b) : a == b; }
-
-static bool same_choices(const char *const *a, const char *const *b)
+static bool has_word(const char *const *words, const char *word)
 {
-    if (!a || !b)
-        return a == b;
-    while (*a && *b && !strcmp(*a, *b)) {
-        a++;
-        b++;
+    while (*words && strcmp(*words, word))
+        words++;
+    return *words != NULL;
+}
+
+/* Of several values, all. What is no number at all is the setting's own mistake, and binding says so. */
+static bool in_range(const td_option *o, const td_setting *v)
+{
+    bool is_number = v->type == TD_SETTING_INT || v->type == TD_SETTING_FLOAT, all = true;
+    for (const td_setting *item = v->type == TD_SETTING_LIST ? v->first : NULL; item && all;
+         item = item->next)
+        all = in_range(o, item);
+    return is_number
+               ? td_option_is_share(o, v->number) || (v->number >= o->min && v->number <= o->max)
+               : all;
+}
+
+static bool accepts(const td_option *o, const td_setting *v)
+{
+    switch (o->type) {
+    case TD_TYPE_INT:
+    case TD_TYPE_FLOAT:
+    case TD_TYPE_INTS:
+    case TD_TYPE_FLOATS:
+        return in_range(o, v);
+    case TD_TYPE_CHOICE:
+        return v->type != TD_SETTING_STRING || has_word(o->choices, v->text);
+    case TD_TYPE_LIST: /* tables of items are not compared */
+        return false;
+    default:
+        return true;
     }
-    return !*a && !*b;
 }
 
-/* Two plugins mean the same by a name if they declare it the same way; a default of another size
- * (an eps of 1e-30 and one of 1e-8) is a sign that they do not. Tables of lists are not compared. */
-static bool same_declaration(const td_option *a, const td_option *b)
+/* Parts of one name but of two kinds have nothing in common. */
+static bool same_type(const td_option *a, const td_option *b)
 {
-    return a->type == b->type && a->type != TD_TYPE_LIST && a->number == b->number &&
-           (a->type == TD_TYPE_PART || same_text(a->text, b->text)) &&
-           same_choices(a->choices, b->choices);
+    bool part = a->type == TD_TYPE_PART || a->type == TD_TYPE_PARTS;
+    return a->type == b->type && (!part || !strcmp(a->choices[0], b->choices[0]));
 }
 
 static bool is_hosts(const td_slot *s, const char *name)
@@ -53,22 +75,24 @@ static bool is_hosts(const td_slot *s, const char *name)
     return false;
 }
 
-static bool declared_alike(const change *x, const char *before, const char *name)
+static bool has_number(const td_option *o)
 {
-    td_option        a, b;
-    td_error         unknown = { 0 }; /* a plugin that is gone has no options to keep */
-    const td_plugin *p = td_registry_find(x->binder->registry, x->slot->kind, before, &unknown);
-    return p && find_row(p, name, &a) && find_row(x->now, name, &b) && same_declaration(&a, &b);
+    return (o->type == TD_TYPE_INT || o->type == TD_TYPE_FLOAT) && !(o->flags & TD_OPTION_REQUIRED);
 }
 
-/* With the number that takes the place of one that is dropped: other heads make another model. */
-static void list_option(const change *x, const char *name, bool stays, td_text *list)
+/* What makes another model is said: the number that takes the place of one that is dropped, and a
+ * kept one for which the new plugin would have chosen another. */
+static void list_option(const td_setting *v, const td_option *before, const td_option *now,
+                        bool stays, td_text *list)
 {
-    td_option o;
-    td_text_print(list, "%s%s", list->size ? ", " : "", name);
-    if (!stays && find_row(x->now, name, &o) && !(o.flags & TD_OPTION_REQUIRED) &&
-        (o.type == TD_TYPE_INT || o.type == TD_TYPE_FLOAT))
-        td_text_print(list, " (now %.15g)", o.number);
+    bool differs = now->number != before->number && now->number != v->number;
+    td_text_print(list, "%s%s", list->size ? ", " : "", v->name);
+    if (!has_number(now))
+        return;
+    if (!stays)
+        td_text_print(list, " (now %.15g)", now->number);
+    else if (differs)
+        td_text_print(list, " = %.15g (its default: %.15g)", v->number, now->number);
 }
 
 /* A td_stays. */
@@ -76,17 +100,21 @@ static bool fits(void *arg, const td_setting *v)
 {
     change     *x = arg;
     const char *before = *v->written_for ? v->written_for : x->slot->fallback;
+    td_error    unknown = { 0 }; /* a plugin that is gone has no options to keep */
+    td_option   was, now;
     bool        stays;
     td_text    *list;
     /* without a default, whoever wrote it had this plugin in mind; the host's mean the same for all */
     if (!before || !strcmp(before, x->now->name) || is_hosts(x->slot, v->name))
         return true;
-    stays = declared_alike(x, before, v->name);
+    was = row_of(td_registry_find(x->binder->registry, x->slot->kind, before, &unknown), v->name);
+    now = row_of(x->now, v->name);
+    stays = now.type && same_type(&was, &now) && accepts(&now, v);
     x->before = before;
     list = stays ? &x->kept : &x->dropped;
     /* stated again since, or done by a file that is extended: there is nothing to report */
     if (v->stale_marks && v->told)
-        list_option(x, v->name, stays, list);
+        list_option(v, &was, &now, stays, list);
     return stays;
 }
 

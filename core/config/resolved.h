@@ -11,6 +11,9 @@ typedef struct td_resolved {
     const char *name;  /* "" for an item of a list */
     const char *text;  /* as in a config; NULL: a group, or a list of groups */
     const char *whole; /* of an option that names files: the same from any directory; else NULL */
+    /* .. and the same from any directory of any machine that has the shipped files, which keep their
+     * names: only what is found in the working directory has an absolute path */
+    const char *here;
     /* of an option in steps: what a run keeps in its place, since the run may be made longer: a share
      * of the steps, or "" for all of them; else NULL */
     const char *share;

@@ -6,7 +6,7 @@
 #include "config/words.h"
 
 /* How values are shown. */
-enum { ORIGINS = 1, WHOLE = 2, SHARES = 4 };
+enum { ORIGINS = 1, WHOLE = 2, SHARES = 4, HERE = 8 };
 
 static void print_node(const td_resolved *r, int indent, int style, td_text *out);
 
@@ -23,6 +23,8 @@ static const char *shown(const td_resolved *r, int style)
 {
     if (style & SHARES && r->share && *r->share)
         return r->share;
+    if (style & HERE && r->here)
+        return r->here;
     return style & WHOLE && r->whole ? r->whole : r->text;
 }
 
@@ -81,7 +83,7 @@ void td_config_print_kept(const td_config *c, td_text *out)
 
 void td_config_print_cell(const td_config *c, td_text *out)
 {
-    print_children(&c->resolved, 0, ORIGINS | SHARES, out);
+    print_children(&c->resolved, 0, ORIGINS | SHARES | HERE, out);
 }
 
 /* ---- by path --------------------------------------------------------------------------------- */

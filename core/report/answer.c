@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "report/sections.h"
+#include "run/differences.h"
 
 enum { MOST_NAMED = 3 }; /* tasks that a sentence names */
 
@@ -284,6 +285,44 @@ static const char *after_finetuning(const td_report_data *d, td_document *doc, c
                              gain, unit, range, td_report_p(doc, u.pair->adjusted));
 }
 
+/* " 'b' was trained for 20 steps (2400 tokens), 'a' for 100 (12000)."; "" if both read as much. */
+static const char *unequal_training(const td_report_data *d, td_document *doc, const duel *u)
+{
+    const td_compared_group *x = &d->comparison.groups[u->better];
+    const td_compared_group *y = &d->comparison.groups[u->other];
+    /* a step more is no other training */
+    if (x->step < 1 || y->step < 1 || !isfinite(x->tokens / y->tokens) ||
+        fabs(x->tokens - y->tokens) <= 0.01 * fmax(x->tokens, y->tokens))
+        return "";
+    return td_document_print(doc,
+                             " The two were not trained equally: '%s' for %" PRId64
+                             " steps (%.0f tokens), '%s' for %" PRId64 " (%.0f).",
+                             d->groups[u->better].name, x->step, x->tokens,
+                             d->groups[u->other].name, y->step, y->tokens);
+}
+
+/* A reader takes the variant's name for the only thing that is different. The group that comes first is
+ * the base. */
+static const char *other_differences(const td_report_data *d, td_document *doc, const duel *u)
+{
+    const td_comparison *c = &d->comparison;
+    size_t               base = u->better < u->other ? u->better : u->other;
+    size_t               variant = u->better < u->other ? u->other : u->better;
+    const td_text       *a = &c->runs[c->groups[base].runs[0]].differences;
+    const td_text       *b = &c->runs[c->groups[variant].runs[0]].differences;
+    td_text              lines = { 0 }, words = { 0 };
+    td_changed_between(td_text_get(a), td_text_get(b), &lines);
+    size_t      n = td_changed_say(td_text_get(&lines), d->groups[base].name, &words);
+    const char *list = td_document_take(doc, &words);
+    td_text_free(&lines);
+    if (n < 2)
+        return "";
+    return td_document_print(doc,
+                             " '%s' and '%s' differ in more than one setting, and this comparison "
+                             "does not tell which of them matters: %s.",
+                             d->groups[base].name, d->groups[variant].name, list);
+}
+
 static const char *answer_heldout(const td_report_data *d, td_document *doc)
 {
     /* losses per token of different tokenizers do not measure the same thing */
@@ -299,9 +338,10 @@ static const char *answer_heldout(const td_report_data *d, td_document *doc)
                    : "No run was scored on held-out text: run 'tandem evaluate RUN'.";
     if (!find_duel(d, m, class, &u))
         return lonely_sentence(d, doc, &u, unit);
-    return td_document_print(doc, "%s%s",
+    return td_document_print(doc, "%s%s%s%s",
                              u.pair ? tested_sentence(d, doc, &u, unit, class)
                                     : untested_sentence(d, doc, &u, unit, class),
+                             unequal_training(d, doc, &u), other_differences(d, doc, &u),
                              after_finetuning(d, doc, m, unit, class));
 }
 

@@ -5,65 +5,19 @@
 #include <string.h>
 
 #include "report/sections.h"
+#include "run/differences.h"
 #include "run/results.h"
 
 /* ---- the settings that differ ---------------------------------------------------------------- */
 
-typedef struct span {
-    const char *text;
-    size_t      n;
-} span;
-
-/* A line of td_config_diff, "key: first's -> this one's", or "key: only one's". */
-typedef struct setting {
-    span key, first, other;
-} setting;
-
-static bool split(const char *line, size_t size, setting *out)
-{
-    size_t      key = strcspn(line, ":");
-    const char *values = line + key + 2, *end = line + size, *arrow = strstr(line, " -> ");
-    if (key + 2 > size)
-        return false;
-    out->key = (span){ line, key };
-    out->first = out->other = (span){ values, 0 };
-    /* the key is missing in the first; an arrow past the end belongs to a later line */
-    if (!arrow || arrow >= end) {
-        out->other.n = (size_t)(end - values);
-        return true;
-    }
-    out->first.n = (size_t)(arrow - values);
-    out->other = (span){ arrow + 4, (size_t)(end - arrow - 4) };
-    return true;
-}
-
-static bool begins(span s, const char *with)
-{
-    size_t n = strlen(with);
-    return s.n >= n && !strncmp(s.text, with, n);
-}
-
-static bool ends(span s, const char *with)
-{
-    size_t n = strlen(with);
-    return s.n >= n && !strncmp(s.text + s.n - n, with, n);
-}
-
-/* Seeds and places tell runs of one group apart, not groups. */
-static bool is_incidental(span key)
-{
-    static const char *const keys[] = { "run.dir", "run.name", "train.seed", "train.weights" };
-    for (size_t k = 0; k < sizeof keys / sizeof *keys; k++)
-        if (strlen(keys[k]) == key.n && begins(key, keys[k]))
-            return true;
-    return false;
-}
-
 #define SOURCES "data.sources["
 
-static bool is_source_name(span key) { return begins(key, SOURCES) && ends(key, "].name"); }
+static bool is_source_name(td_span key)
+{
+    return td_span_begins(key, SOURCES) && td_span_ends(key, "].name");
+}
 
-static void add_name(td_text *names, span name)
+static void add_name(td_text *names, td_span name)
 {
     if (name.n && name.text[0] == '"')
         td_text_print(names, "%s%.*s", names->size ? ", " : "", (int)name.n, name.text);
@@ -78,7 +32,7 @@ static void add_setting(td_document *doc, td_doc_table *t, const char *group, co
     td_table_text(doc, t, other);
 }
 
-static const char *text_of(td_document *doc, span s)
+static const char *text_of(td_document *doc, td_span s)
 {
     return td_document_print(doc, "%.*s", (int)s.n, s.text);
 }
@@ -87,16 +41,13 @@ static const char *text_of(td_document *doc, span s)
  * row. Returns whether there is such a row. */
 static bool add_sources(td_document *doc, td_doc_table *t, const char *group, const char *lines)
 {
-    td_text first = { 0 }, other = { 0 };
-    setting s;
-    for (const char *line = lines; *line;) {
-        size_t n = strcspn(line, "\n");
-        if (split(line, n, &s) && is_source_name(s.key)) {
-            add_name(&first, s.first);
-            add_name(&other, s.other);
+    td_text            first = { 0 }, other = { 0 };
+    td_changed_setting s;
+    while (td_changed_next(&lines, &s))
+        if (is_source_name(s.key)) {
+            add_name(&first, s.before);
+            add_name(&other, s.now);
         }
-        line += n + (line[n] == '\n');
-    }
     bool        found = first.size || other.size;
     const char *a = td_document_take(doc, &first), *b = td_document_take(doc, &other);
     if (found)
@@ -109,14 +60,11 @@ static void add_group(const td_report_data *d, td_document *doc, td_doc_table *t
     const td_compared_run *r = &d->comparison.runs[d->comparison.groups[g].runs[0]];
     const char            *lines = td_text_get(&r->differences);
     bool                   named = add_sources(doc, t, d->groups[g].name, lines);
-    setting                s;
-    for (const char *line = lines; *line;) {
-        size_t n = strcspn(line, "\n");
-        if (split(line, n, &s) && !is_incidental(s.key) && !(named && begins(s.key, SOURCES)))
-            add_setting(doc, t, d->groups[g].name, text_of(doc, s.key), text_of(doc, s.first),
-                        text_of(doc, s.other));
-        line += n + (line[n] == '\n');
-    }
+    td_changed_setting     s;
+    while (td_changed_next(&lines, &s))
+        if (!td_changed_is_incidental(&s) && !(named && td_span_begins(s.key, SOURCES)))
+            add_setting(doc, t, d->groups[g].name, text_of(doc, s.key), text_of(doc, s.before),
+                        text_of(doc, s.now));
 }
 
 static void tabulate_settings(const td_report_data *d, td_document *doc)

@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "run/tasks_name.h"
+
 /* ---- lists of arguments ---------------------------------------------------------------------- */
 
 void td_arguments_add(td_arguments *a, const char *format, ...)
@@ -89,11 +91,22 @@ static void add_numbers(td_arguments *a, const char *option, const td_integers *
     td_text_free(&t);
 }
 
-static void add_words(td_arguments *a, const char *option, const td_strings *list)
+/* As a path from the root if it is a file here: a command may run in another directory. */
+static void print_path(const char *name, bool whole, td_text *out)
+{
+    char *path = whole ? realpath(name, NULL) : NULL;
+    td_text_print(out, "%s", path ? path : name);
+    free(path);
+}
+
+/* `whole`: those that are files by their ending are paths. */
+static void add_words(td_arguments *a, const char *option, const td_strings *list, bool whole)
 {
     td_text t = { 0 };
-    for (size_t k = 0; k < list->count; k++)
-        td_text_print(&t, "%s%s", k ? "," : "", list->at[k]);
+    for (size_t k = 0; k < list->count; k++) {
+        td_text_print(&t, "%s", k ? "," : "");
+        print_path(list->at[k], whole && td_tasks_is_file(list->at[k]), &t);
+    }
     if (list->count) {
         td_arguments_add(a, "%s", option);
         td_arguments_add(a, "%s", td_text_get(&t));
@@ -101,22 +114,27 @@ static void add_words(td_arguments *a, const char *option, const td_strings *lis
     td_text_free(&t);
 }
 
-static void add_tasks(td_arguments *a, const td_phase_design *d)
+static void add_tasks(td_arguments *a, const td_phase_design *d, bool whole)
 {
-    add_words(a, "--tasks", &d->tasks);
+    td_text data = { 0 };
+    add_words(a, "--tasks", &d->tasks, whole);
     if (d->data) {
+        print_path(d->data, whole, &data);
         td_arguments_add(a, "--data");
-        td_arguments_add(a, "%s", d->data);
+        td_arguments_add(a, "%s", td_text_get(&data));
+        td_text_free(&data);
     }
     add_number(a, "--shots", d->shots);
     add_number(a, "--limit", d->limit);
 }
 
-static void add_asked(td_arguments *a, td_study_phase p, const td_phase_design *d, size_t k)
+/* `whole`: with paths that hold in any directory, rather than as the study states them. */
+static void add_asked(td_arguments *a, td_study_phase p, const td_phase_design *d, size_t k,
+                      bool whole)
 {
     /* an evaluation with tasks is two commands: held-out text, then these */
     if (p == TD_STUDY_EVALUATE && k == 1)
-        add_tasks(a, d);
+        add_tasks(a, d, whole);
     if (p == TD_STUDY_EXTRAPOLATE) {
         td_arguments_add(a, "--extrapolate");
         add_numbers(a, "--lengths", &d->lengths);
@@ -127,7 +145,7 @@ static void add_asked(td_arguments *a, td_study_phase p, const td_phase_design *
         add_number(a, "--length", d->length);
         add_number(a, "--prefix", d->prefix);
         add_number(a, "--sequences", d->sequences);
-        add_words(a, "--layers", &d->layers);
+        add_words(a, "--layers", &d->layers, false);
     }
     if (p == TD_STUDY_BENCH) {
         td_arguments_add(a, "--generate");
@@ -148,7 +166,7 @@ void td_phase_arguments(const td_design *d, const td_point *p, td_text *out)
 {
     for (size_t k = 0; p->reads != TD_STUDY_PHASES && k < commands_of(d, p); k++) {
         td_arguments a = { .n = 0 };
-        add_asked(&a, p->reads, &d->phases[p->reads], k);
+        add_asked(&a, p->reads, &d->phases[p->reads], k, false);
         td_arguments_quote(&a, out);
         td_text_print(out, "\n");
         td_arguments_free(&a);
@@ -219,7 +237,7 @@ void td_cell_command(const td_matrix *m, const td_matrix_cell *c, size_t k, cons
         td_arguments_add(out, "%s/cells/%s", directory, run_name(&m->cells[c->of].cell));
     }
     if (!trains)
-        add_asked(out, c->point.reads, &m->design->phases[c->point.reads], k);
+        add_asked(out, c->point.reads, &m->design->phases[c->point.reads], k, true);
     if (c->point.reads == TD_STUDY_BENCH) {
         td_arguments_add(out, "--out");
         td_arguments_add(out, "%s/cells/%s/eval", directory, run_name(&c->cell));

@@ -253,6 +253,7 @@ static void check_match(td_design_reader *r, const td_matching *m, const char *w
 
 /* ---- the whole ------------------------------------------------------------------------------- */
 
+/* Without what names of directories here do not have: nobody chose it for one. */
 static const char *name_from_file(td_design_reader *r, const char *file)
 {
     const char *slash = strrchr(file, '/');
@@ -260,6 +261,10 @@ static const char *name_from_file(td_design_reader *r, const char *file)
     char       *dot = name ? strrchr(name, '.') : NULL;
     if (dot && dot != name)
         *dot = 0;
+    /* "does it help.cfg" has runs in "does-it-help" */
+    for (char *c = name; c && *c; c++)
+        if (!td_fields_in_name(*c))
+            *c = '-';
     return name ? name : "study";
 }
 
@@ -283,7 +288,10 @@ static void read_study(td_design_reader *r, const td_setting *study)
     static const int64_t first[] = { 1 };
     group g = { .name = name_from_file(r, r->d->file), .brief = "", .seeds = { first, 1 } };
     td_fields_read(&r->fields, study, "study", fields, &g);
-    td_fields_name(&r->fields, study, "study.name", g.name);
+    td_fields_name(&r->fields, study,
+                   td_setting_child(study, "name") ? "study.name"
+                                                   : "study.name, by default the name of the file",
+                   g.name);
     r->d->name = g.name;
     r->d->brief = g.brief;
     r->d->base = g.base;

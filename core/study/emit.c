@@ -33,10 +33,26 @@ static void print_program(const emission *e, const td_matrix_cell *c, td_text *o
     td_text_print(out, "\"${TANDEM:-tandem}\" ");
 }
 
-/* "${TANDEM:-tandem} train .. && mkdir -p done && echo KEY > done/NAME". A study run on another
- * machine leaves the same marks, so `tandem study status` and the report can read it. */
+/* A shell, and a Makefile with -k, go on after a failure, which was written to the log alone. */
+static void print_failure(const td_matrix_cell *c, td_text *out)
+{
+    td_text words = { 0 };
+    td_text_print(&words, "%s ended with exit code", c->cell.name);
+    td_text_print(out, " || { code=$?; echo ");
+    td_quote(td_text_get(&words), out);
+    td_text_print(out, " \"$code:\" ");
+    td_text_free(&words);
+    td_text_print(&words, "see logs/%s.log", c->cell.name);
+    td_quote(td_text_get(&words), out);
+    td_text_print(out, " >&2; (exit $code); }");
+    td_text_free(&words);
+}
+
+/* "{ ${TANDEM:-tandem} train .. && echo KEY > done/NAME; } || .." A study run on another machine
+ * leaves the same marks, so `tandem study status` and the report can read it. */
 static void print_cell(const emission *e, const td_matrix_cell *c, td_text *out)
 {
+    td_text_print(out, "{ ");
     for (size_t k = 0; k < td_cell_commands(e->m, c); k++) {
         td_arguments a = { .n = 0 };
         td_cell_command(e->m, c, k, ".", 0, &a);
@@ -56,6 +72,19 @@ static void print_cell(const emission *e, const td_matrix_cell *c, td_text *out)
     }
     td_text_print(out, " && echo %s >done/", c->cell.key);
     td_quote(c->cell.name, out);
+    td_text_print(out, "; }");
+    print_failure(c, out);
+}
+
+/* " || { echo 'NAME waits for OF ..' >&2; false; }" */
+static void print_missing(const td_matrix_cell *c, const td_cell *of, td_text *out)
+{
+    td_text words = { 0 };
+    td_text_print(&words, "%s was not begun, because %s is not done", c->cell.name, of->name);
+    td_text_print(out, " || { echo ");
+    td_quote(td_text_get(&words), out);
+    td_text_print(out, " >&2; false; }");
+    td_text_free(&words);
 }
 
 /* A cell that is done is not run again, and the cells that it needs must be done. */
@@ -68,6 +97,7 @@ static void print_guarded(const emission *e, const td_matrix_cell *c, td_text *o
         const td_cell *of = &e->m->cells[c->of].cell;
         td_text_print(out, "grep -qsx %s done/", of->key);
         td_quote(of->name, out);
+        print_missing(c, of, out);
         td_text_print(out, " && ");
     }
     print_cell(e, c, out);

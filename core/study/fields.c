@@ -195,11 +195,13 @@ void td_fields_read(td_fields_reader *r, const td_setting *group, const char *wh
     }
 }
 
+bool td_fields_in_name(char c) { return isalnum((unsigned char)c) || (c && strchr("_-+.=", c)); }
+
 bool td_fields_name(td_fields_reader *r, const td_setting *v, const char *what, const char *name)
 {
     bool good = *name && *name != '.' && *name != '-' && strlen(name) <= 60;
     for (const char *c = name; *c; c++)
-        good = good && (isalnum((unsigned char)*c) || strchr("_-+.=", *c));
+        good = good && td_fields_in_name(*c);
     if (!good)
         td_fields_error(r, v, what,
                         "'%.80s' cannot be a part of a directory's name: use up to 60 letters, "

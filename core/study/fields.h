@@ -37,6 +37,8 @@ void td_fields_overlay(td_fields_reader *, const td_setting *v, const char *what
 /* Add "FILE:LINE: WHAT: .." */
 void td_fields_error(td_fields_reader *, const td_setting *, const char *what, const char *format,
                      ...) TD_PRINTF(4, 5);
+/* Whether a character may be in such a name; which ones may begin it is stricter. */
+bool td_fields_in_name(char c);
 /* Whether a name can be a part of a directory's name; adds an error if not. */
 bool td_fields_name(td_fields_reader *, const td_setting *, const char *what, const char *name);
 

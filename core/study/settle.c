@@ -178,6 +178,22 @@ static void say(const search *s, int64_t start, int64_t value, double reached, t
         td_text_print(out, ", %.2g %% %s", fabs(percent), percent < 0 ? "less" : "more");
 }
 
+/* A key that moves far makes two variants differ in it, too: a narrow layer in place of a wide one. */
+static void warn_of_far(const search *s, int64_t start, int64_t value)
+{
+    enum { FAR = 2 };
+    if (value <= FAR * start && start <= FAR * value)
+        return;
+    td_log_line(
+        s->composer->log, TD_LOG_WARN,
+        "%s: so that %s agree%s%s%s, %s goes from %" PRId64 " to %" PRId64
+        ", by more than a factor of %d: '%s' then differs in this as well; look for a setting that "
+        "changed its size (`tandem study diff`), or choose another option (by)",
+        td_setting_origin(s->m->at), s->m->what, s->m->to ? " with '" : "",
+        s->m->to ? s->m->to : "", s->m->to ? "'" : "", s->m->by.at[0], start, value, (int)FAR,
+        s->point->name);
+}
+
 static int solve(const search *s, td_settled *out)
 {
     bracket b;
@@ -195,6 +211,7 @@ static int solve(const search *s, td_settled *out)
     if (fabs(off(s, high ? b.at_high : b.at_low)) > s->m->within)
         return refuse(s, &b);
     value = (high ? b.high : b.low) * s->m->multiple;
+    warn_of_far(s, start, value);
     say(s, start, value, high ? b.at_high : b.at_low, &out->size);
     return choices_of(s, value, &out->sizes);
 }

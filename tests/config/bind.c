@@ -88,6 +88,29 @@ Test(bind, a_change_of_plugin_is_reported)
                 "head_dim\n");
 }
 
+/* A value that was written is meant, whatever the two plugins have by default; it goes only where the
+ * new one cannot take it. */
+Test(bind, what_was_set_stays_whatever_the_default)
+{
+    config_file("small.cfg", CONFIG_SMALL);
+    config_file("base.cfg", "extends = \"small.cfg\";\nmodel = { attention = { window = 0; }; };\n"
+                            "optimizer = { plugin = \"adafactor\"; beta1 = 0.7; };\n");
+    config_file("differential.cfg", "model = { attention = { plugin = \"differential\"; }; };\n");
+    config_file("window.cfg", "model = { attention = { plugin = \"sliding-window\"; }; };\n");
+    config_file("adamw.cfg", "optimizer = { plugin = \"adamw\"; };\n");
+    config_says(0, "heads = 2;", "show", "-c", "base.cfg", "-c", "differential.cfg");
+    expect_note("differential.cfg", "keeps heads = 2 (its default: 4)");
+    config_says(0, "beta1 = 0.7;", "show", "-c", "base.cfg", "-c", "adamw.cfg");
+    expect_note("adamw.cfg",
+                "'adamw' in place of 'adafactor' keeps beta1 = 0.7 (its default: 0.9)");
+    expect_note("window.cfg", "keeps heads, head_dim; drops window (now 4096)");
+    /* a mistake stays one */
+    config_file("base.cfg",
+                "extends = \"small.cfg\";\nmodel = { attention = { heads = \"many\"; }; };\n");
+    config_says(2, "attention 'differential': option 'heads' is a string", "check", "-c",
+                "base.cfg", "-c", "differential.cfg");
+}
+
 /* Looking at a config loads nothing that only the config names. */
 Test(bind, a_plugin_path_is_followed_only_if_trusted)
 {

@@ -139,3 +139,45 @@ Test(answer, a_difference_by_chance_is_not_one_of_tasks)
            "On one task the data do not support a difference between 'a' and 'b': boolq acc by");
     made_free(&r);
 }
+
+/* Where a variant differs in more than its name says, a "better" may be due to the rest. */
+Test(answer, more_than_one_difference_is_said)
+{
+    make_six(0.3, 0.01);
+    made_report r = made_write(six, 6, NULL);
+    cr_expect(!strstr(made_answer(&r, 0), "more than one setting"), "%s", made_answer(&r, 0));
+    made_free(&r);
+    for (int k = 0; k < 6; k++)
+        made_put(six[k], "config.cfg", "model = { d_ff = %d; };\n", k < 3 ? 128 : 43);
+    r = made_write(six, 6, NULL);
+    expect(&r, 0, "'a' and 'b' differ in more than one setting");
+    expect(&r, 0, "schedule.plugin (\"cosine\" and \"wsd\"), model.d_ff (128 and 43)");
+    made_free(&r);
+}
+
+/* With the state of a longer training. */
+static void retrain(const char *run)
+{
+    char *path = made_path(run),
+         *state = td_path_join(path, "checkpoints/step-00000300/state.json");
+    cr_assert(!remove(state));
+    made_put(run, "checkpoints/step-00000300/state.json",
+             "{\"step\": 300, \"tokens\": 17000, \"flops\": 6e9}\n");
+    free(state);
+    free(path);
+}
+
+Test(answer, unequal_training_is_said)
+{
+    make_six(0.3, 0.01);
+    made_report r = made_write(six, 6, NULL);
+    cr_expect(!strstr(made_answer(&r, 0), "not trained equally"), "%s", made_answer(&r, 0));
+    made_free(&r);
+    for (int k = 3; k < 6; k++)
+        retrain(six[k]);
+    r = made_write(six, 6, NULL);
+    expect(&r, 0,
+           "The two were not trained equally: 'b' for 300 steps (17000 tokens), 'a' for 300 "
+           "(12000)");
+    made_free(&r);
+}

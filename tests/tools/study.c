@@ -167,6 +167,42 @@ Test(study, what_a_change_of_plugin_drops_is_reported)
     child_free(&c);
 }
 
+/* Nobody chose the name of a file for a directory. */
+Test(study, a_file_of_any_name)
+{
+    put("does it help?.cfg", "study = {\n  base = \"model.cfg\";\n};\n");
+    expect(0, "directory: runs/does-it-help-",
+           study("a", "show '../does it help?.cfg' --no-measure"));
+    put("-.cfg", "study = {\n  base = \"model.cfg\";\n};\n");
+    expect(2, "study.name, by default the name of the file: '-' cannot be a part of",
+           study("a", "show ../-.cfg --no-measure"));
+    expect(2, "study.name: 'a b' cannot be a part of",
+           study("a", "show ../-.cfg --no-measure 'study.name=a b'"));
+}
+
+/* The plugin is not the only difference: what the other one has no option for, and what match moved. */
+Test(study, all_that_differs_is_reported)
+{
+    child c;
+    put("mine.cfg",
+        "study = {\n  name = \"mine\";\n  base = \"model.cfg\";\n  seeds = [ 1, 2 ];\n"
+        "  variants = {\n    plain = { };\n    linear = { keys = { model = {\n"
+        "      d_model = 16; attention = { plugin = \"linear\"; }; }; }; };\n  };\n"
+        "  match = { what = \"parameters\"; to = \"plain\"; by = \"model.ffn.d_ff\"; within = 0.1; "
+        "};\n};\n");
+    c = study("a", "show ../mine.cfg --no-measure");
+    cr_assert_eq(c.code, 0, "%s", c.err);
+    cr_expect(strstr(c.out, "plain-s1-pretrain and linear-s1-pretrain differ in more than one "
+                            "setting: "),
+              "%s", c.out);
+    cr_expect(strstr(c.out, "model.attention.plugin (\"softmax\" and \"linear\")"), "%s", c.out);
+    cr_expect(strstr(c.err, "../mine.cfg:10: so that parameters agree with 'plain', model.ffn.d_ff "
+                            "goes from 41 to "),
+              "%s", c.err);
+    cr_expect(strstr(c.err, "more than a factor of 2"), "%s", c.err);
+    child_free(&c);
+}
+
 Test(study, errors_have_file_line_and_cell)
 {
     put("bad.cfg", "study = {\n  base = \"model.cfg\";\n  variants = {\n    a = { };\n"
@@ -227,6 +263,20 @@ Test(study, a_killed_study_gives_the_same)
         expect_same(files[k]);
 }
 
+/* It says what a run would, shows the matrix, and removes nothing; `show` only shows. */
+static void expect_dry_run(void)
+{
+    child c = study("a", "run ../tiny.cfg --dry-run --no-measure optimizer.beta1=0.5");
+    cr_expect_eq(c.code, 2, "%d: %s", c.code, c.err);
+    cr_expect(strstr(c.err, "cannot be continued") && strstr(c.out, "training FLOPs"), "%s%s",
+              c.out, c.err);
+    child_free(&c);
+    expect(0, "cannot be continued",
+           study("a", "show ../tiny.cfg --no-measure optimizer.beta1=0.5"));
+    expect(0, "training FLOPs",
+           study("a", "run ../tiny.cfg --dry-run --restart --no-measure optimizer.beta1=0.5"));
+}
+
 Test(study, a_second_call_does_nothing)
 {
     char       *before, *after;
@@ -259,6 +309,7 @@ Test(study, a_second_call_does_nothing)
         "config has changed: optimizer.beta1",
         study("a", "run ../tiny.cfg --no-measure optimizer.beta1=0.5"));
     cr_expect(is_there("a", "runs/tiny/cells/plain-s1-pretrain/metrics.jsonl"));
+    expect_dry_run();
     expect(0, "12 of them now",
            study("a", "run ../tiny.cfg --no-measure optimizer.beta1=0.5 --restart"));
 }
@@ -504,6 +555,38 @@ Test(study, a_list_runs_it)
     expect(0, "12 cells in out: 12 done", study("a", "status out"));
     /* it does nothing a second time: then even a command that fails is not started */
     shell("TANDEM=false sh -e commands.txt");
+}
+
+/* Paths of the text are from where it was emitted, but the commands run in DIR; and what fails says where
+ * to look. */
+Test(study, it_runs_from_its_own_directory)
+{
+    char *text = td_file_read(TANDEM_SOURCE "/data/corpus/facts.valid.jsonl", NULL, NULL);
+    expect(0, "usage", study("a", "--help"));
+    put("a/own.jsonl", text);
+    free(text);
+    put("own.cfg",
+        "data = { sources = ( { name = \"own\"; files = \"own.jsonl\"; held_out = \"" TANDEM_SOURCE
+        "/data/corpus/lists.valid.jsonl\"; } ); };\n");
+    expect(0, "em make", study("a", "emit make ../tiny.cfg -c ../own.cfg -o 'em make'"));
+    expect(0, "out", study("a", "emit list ../tiny.cfg -c ../own.cfg -o out"));
+    shell("grep -q 'files = ( \"/.*/a/own.jsonl\" )' configs/plain-s1-pretrain.cfg");
+    shell("cd '../em make' && make done/plain-s1-pretrain");
+    shell("rm ../own.jsonl; sh commands.txt 2>said; test $? != 0 && "
+          "grep -q 'plain-s1-pretrain ended with exit code 2: see logs/plain-s1-pretrain.log' said "
+          "&& "
+          "grep -q 'plain-s1-finetune was not begun, because plain-s1-pretrain is not done' said");
+}
+
+Test(study, someones_own_directory_is_not_filled)
+{
+    expect(0, "usage", study("b", "--help"));
+    put("b/own.txt", "mine");
+    expect(2, "'.' has other files, and is no study's directory",
+           study("b", "emit list ../tiny.cfg -o ."));
+    expect(0, "out", study("b", "emit list ../tiny.cfg -o out"));
+    /* again */
+    expect(0, "out", study("b", "emit make ../tiny.cfg -o out"));
 }
 
 /* With an sbatch that runs the tasks of an array one after the other. */

@@ -34,7 +34,7 @@ static int show(td_tool *t, int argc, char **argv)
     t->looks = true;
     if (!td_tool_parse(t, &show_usage, argc, argv, &code) || !td_study_take(t, &q, true, &code))
         return code;
-    return td_study_show(t, &q);
+    return td_study_show(t, &q, TD_TELL);
 }
 
 /* ---- status ----------------------------------------------------------------------------------- */
@@ -171,14 +171,32 @@ static const td_usage emit_usage = {
     .plain = 1,
     .notes = "Commands run in DIR, with the tandem that $TANDEM names, or else the one on the "
              "path. `tandem study status DIR` and the report read DIR like any study's directory. "
-             "Text and tokenizer are read from where the config says: use paths that exist on the "
-             "other machine.\n",
+             "Files that are found here, such as your text, get absolute paths; shipped files, and "
+             "names of files that are not here, stay as they are, for the other machine.\n",
 };
+
+/* Ten files between someone's own are hard to find again; a study's directory is written anew. */
+static int check_directory(const char *out, td_error *error)
+{
+    char   *cells = td_path_join(out, "cells.json"), **names = NULL;
+    int64_t n = td_file_exists(out) ? td_list_directory(out, &names, error) : 0;
+    bool    good = n == 0 || (cells && td_file_exists(cells));
+    free(cells);
+    if (n > 0)
+        td_free_names(names, n);
+    if (n < 0)
+        return td_failed(error, TD_EIO);
+    return good ? 0
+                : td_fail(error, TD_ECONFIG,
+                          "'%s' has other files, and is no study's directory: let -o name a new "
+                          "directory, or one that a study was written to",
+                          out);
+}
 
 static int emit_matrix(td_tool *t, td_matrix *m, const char *kind, const char *out)
 {
     td_error e = { 0 };
-    if (td_make_writable(out, &e) || td_study_emit(m, kind, out, &e))
+    if (check_directory(out, &e) || td_make_writable(out, &e) || td_study_emit(m, kind, out, &e))
         return td_tool_fail(t, &e);
     printf("%s\n", out);
     return TD_EXIT_OK;

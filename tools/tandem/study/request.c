@@ -123,19 +123,20 @@ int td_study_plan(td_matrix *m)
     return td_matrix_plan(m, &errors) ? td_study_errors(&errors) : TD_EXIT_OK;
 }
 
-int td_study_show(td_tool *t, const td_study_request *q)
+int td_study_show(td_tool *t, const td_study_request *q, td_refusal what)
 {
-    int        code = TD_EXIT_OK;
+    int        code = TD_EXIT_OK, refused = TD_EXIT_OK;
     td_matrix *m = td_study_matrix(t, &q->matrix, &code);
     if (!m)
         return code;
     code = td_study_plan(m);
+    /* the matrix is shown in any case */
     if (!code)
-        code = td_study_look(t, m, false, TD_TELL);
+        refused = td_study_look(t, m, false, what);
     if (!code)
         code = td_study_measure(t, m);
     if (!code)
         td_study_print(t, m, stdout);
     td_matrix_free(m);
-    return code;
+    return code ? code : refused;
 }

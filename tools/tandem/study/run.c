@@ -218,7 +218,7 @@ static int run_matrix(td_tool *t, td_matrix *m, const td_study_running *asked)
 }
 
 static const td_flag run_flags[] = {
-    { "--dry-run", NULL, "print the matrix and stop, as `study show` does" },
+    { "--dry-run", NULL, "print the matrix, say what a run would refuse, and stop" },
     { "--jobs", "N",
       "cells at a time (as many as there are processors; 1 on a backend other than cpu)" },
     { "--threads", "N", "threads of each process (processors are divided among them)" },
@@ -260,7 +260,7 @@ int td_study_command_run(td_tool *t, int argc, char **argv)
         return TD_EXIT_USAGE;
     asked.threads = q.matrix.threads;
     if (td_tool_option(t, "--dry-run"))
-        return td_study_show(t, &q);
+        return td_study_show(t, &q, td_tool_option(t, "--restart") ? TD_PASS : TD_REFUSE);
     /* a dry run may lack measured times; a real one may need them */
     q.matrix.runs = true;
     q.matrix.here = true;

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "run/differences.h"
 #include "study/tail.h"
 
 /* ---- what cells cost -------------------------------------------------------------------------- */
@@ -128,24 +129,47 @@ static bool is_of_text(const char *line)
 }
 
 /* Known before hours are spent, rather than from the last sentence of the report. */
-static void print_other_text(const td_matrix *m, const td_matrix_cell *c, FILE *out)
+static void print_other_text(const td_matrix_cell *c, const td_matrix_cell *first,
+                             const char *lines, FILE *out)
+{
+    const char *between = "";
+    for (size_t n; *lines; lines += n + (lines[n] == '\n')) {
+        n = strcspn(lines, "\n");
+        if (!is_of_text(lines))
+            continue;
+        if (!*between)
+            fprintf(out,
+                    "%s reads other text, or has another tokenizer, than %s, so their "
+                    "losses are not of the same tokens: ",
+                    c->cell.name, first->cell.name);
+        fprintf(out, "%s%.*s", between, (int)n, lines);
+        between = ", ";
+    }
+    fputs(*between ? "\n" : "", out);
+}
+
+/* A plugin in place of another is often meant to be the only difference. What the other one has no
+ * option for, and what was chosen so that sizes agree, are further ones. */
+static void print_differences(const td_matrix_cell *c, const td_matrix_cell *first,
+                              const char *lines, FILE *out)
+{
+    td_text words = { 0 };
+    if (td_changed_say(lines, first->cell.variant, &words) > 1)
+        fprintf(out, "%s and %s differ in more than one setting: %s\n", first->cell.name,
+                c->cell.name, td_text_get(&words));
+    td_text_free(&words);
+}
+
+/* Against the first variant of its size and phase. */
+static void print_comparison(const td_matrix *m, const td_matrix_cell *c, FILE *out)
 {
     const td_matrix_cell *first = first_of(m, c);
     td_text               lines = { 0 };
-    const char           *between = "";
-    if (first != c)
-        td_matrix_diff(first, c, &lines);
-    for (char *at = lines.data, *line; at && (line = strsep(&at, "\n")) != NULL;)
-        if (is_of_text(line)) {
-            if (!*between)
-                fprintf(out,
-                        "%s reads other text, or has another tokenizer, than %s, so their "
-                        "losses are not of the same tokens: ",
-                        c->cell.name, first->cell.name);
-            fprintf(out, "%s%s", between, line);
-            between = ", ";
-        }
-    fputs(*between ? "\n" : "", out);
+    if (first == c)
+        return;
+    td_matrix_diff(first, c, &lines);
+    print_differences(c, first, td_text_get(&lines), out);
+    print_other_text(c, first, td_text_get(&lines), out);
     td_text_free(&lines);
 }
 
@@ -164,7 +188,7 @@ static void print_notes(const td_matrix *m, FILE *out)
         }
         if (*c->chosen)
             fprintf(out, "%s: %s\n", c->name, c->chosen);
-        print_other_text(m, &m->cells[k], out);
+        print_comparison(m, &m->cells[k], out);
     }
 }
 
