@@ -12,23 +12,23 @@
 
 #include "base/clock.h"
 #include "plugin/hook.h"
-#include "tandem/kind/schedule.h"
+#include "train/rate.h"
 
 enum { MOST = 4096, LEAST = 3, WARM = 2, PROFILED = 5 }; /* steps */
 enum { PEAKS = 4 };                                      /* measurements of the peak */
 
 static int one_step(td_session *s, const td_batch *b, int64_t k, double *flops, td_error *error)
 {
-    const td_schedule *schedule = (const void *)s->x->schedule.plugin;
-    td_micro           micro = { .batch = b, .divisor = td_batch_weight(b), .step = (int32_t)k };
-    td_micro_out       out;
-    td_update_out      u;
-    int                code = td_engine_gradient(s->engine, &micro, &out, error);
+    td_micro      micro = { .batch = b, .divisor = td_batch_weight(b), .step = (int32_t)k };
+    td_micro_out  out;
+    td_update_out u;
+    double        rate;
+    int           code = td_engine_gradient(s->engine, &micro, &out, error);
     *flops = out.flops;
+    if (!code)
+        code = td_rate_of_step(&s->x->schedule, k, &rate, error);
     /* no limit: a skipped update would make steps cheaper */
-    return code ? code
-                : td_engine_update(s->engine, TD_HOOK(schedule, rate, s->x->schedule.config, k),
-                                   k + 1, (double)INFINITY, &u, error);
+    return code ? code : td_engine_update(s->engine, rate, k + 1, (double)INFINITY, &u, error);
 }
 
 static int by_value(const void *a, const void *b)
