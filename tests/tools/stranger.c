@@ -61,6 +61,14 @@ Test(stranger, one_line_builds_an_attention_that_trains)
     free(summary);
 }
 
+/* make would take a path with a space for two. */
+Test(stranger, a_prefix_may_have_a_space)
+{
+    MUST("cp -r %1$s/prefix '%1$s/pre fix' && cd %1$s && export PATH=\"%1$s/pre fix/bin:$PATH\" && "
+         "unset PKG_CONFIG_PATH && tandem plugins new norm near && make -C norm-near && "
+         "test -f norm-near/norm-near.so");
+}
+
 Test(stranger, the_cmake_package_builds_it_too)
 {
     MUST("mkdir %1$s/project");

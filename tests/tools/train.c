@@ -412,18 +412,6 @@ Test(train, json_of_non_numbers)
     sh("%1$s evaluate -c %2$s/model.cfg run.name=nan -q > %2$s/out; test $? = 3");
 }
 
-/* A rate that is no rate ends a run with the name of the schedule, and not as a divergence. */
-Test(train, rates_that_cannot_be)
-{
-    sh("mkdir %2$s/bad && cp " TANDEM_FIXTURES "/broken/opened.so %2$s/bad && "
-       "sed 's/schedule = {[^}]*};//' %2$s/model.cfg >%2$s/rates.cfg && "
-       "for s in \"negative -0.001 101\" \"divides inf 0\"; do set -- $s; "
-       "%1$s train -c %2$s/rates.cfg --plugin-path %2$s/bad run.name=$1 -q train.evaluate_every=-1 "
-       "schedule.plugin=$1 train.steps=103 2>%2$s/err; test $? = 2 && "
-       "grep -q \"schedule '$1' returned a learning rate of $2 for step $3\" %2$s/err || exit 1; "
-       "done");
-}
-
 /* A lack of memory is reported before any is allocated, and before anything is trained. */
 Test(train, more_memory_than_there_is)
 {
