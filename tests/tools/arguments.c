@@ -117,6 +117,7 @@ Test(arguments, names_of_commands)
     expect(2, "finetune", "did you mean 'train'?");
     expect(2, "version", "did you mean '--version'?");
     expect(2, "help foo", "unknown command 'foo'\n");
+    expect(2, "--help-me", "tandem: unknown option '--help-me'");
 }
 
 Test(arguments, of_describe)
