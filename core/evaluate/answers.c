@@ -340,6 +340,8 @@ static int put_likelihood(td_answers_job *j, td_error *error)
 static int put_scores(td_answers_job *j, td_error *error)
 {
     size_t n = td_scores_count(j->scores);
+    if (td_scores_check(j->scores, error))
+        return TD_EPLUGIN;
     if (open_lines(j->out, n, error))
         return TD_ENOMEM;
     td_scores_put(j->scores, NULL, j->out->results);

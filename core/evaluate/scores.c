@@ -122,6 +122,19 @@ static double *statistics_of(const column *c, int64_t item)
     return c->at + item * c->metric->statistics;
 }
 
+/* One that is no number would make every sum, and so every score, none. */
+static int check_statistics(const column *c, int64_t item, const double *x, td_error *error)
+{
+    for (int64_t k = 0; k < c->metric->statistics; k++)
+        if (!isfinite(x[k]))
+            return td_fail(error, TD_EPLUGIN,
+                           "metric '%s' measured %g as statistic %lld of item %lld: statistics "
+                           "must be finite; correct the plugin (`tandem plugins check`), or leave "
+                           "the metric out",
+                           c->metric->plugin.name, x[k], (long long)k, (long long)item);
+    return 0;
+}
+
 int td_scores_add(td_scores *s, int64_t item, const char *by, const td_answer *answers,
                   td_error *error)
 {
@@ -137,6 +150,8 @@ int td_scores_add(td_scores *s, int64_t item, const char *by, const td_answer *a
         if (code)
             return td_fail(error, code, "metric '%s' cannot measure an answer",
                            c->metric->plugin.name);
+        if (check_statistics(c, item, all, error))
+            return TD_EPLUGIN;
         memcpy(statistics_of(c, item), all, (size_t)c->metric->statistics * sizeof *all);
     }
     return 0;
@@ -207,6 +222,19 @@ static double error_of(const column *c, const int64_t *items, int64_t n)
 }
 
 size_t td_scores_count(const td_scores *s) { return s->n_columns; }
+
+int td_scores_check(const td_scores *s, td_error *error)
+{
+    for (size_t k = 0; k < s->n_columns; k++) {
+        td_score_line l = td_scores_line(s, k, NULL);
+        if (l.items && !isfinite(l.score))
+            return td_fail(error, TD_EPLUGIN,
+                           "metric '%s' scored %g on %lld items: a score must be finite; correct "
+                           "the plugin (`tandem plugins check`), or leave the metric out",
+                           s->columns[k].metric->plugin.name, l.score, (long long)l.items);
+    }
+    return 0;
+}
 
 td_score_line td_scores_line(const td_scores *s, size_t k, const char *by)
 {

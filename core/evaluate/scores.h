@@ -36,6 +36,8 @@ size_t        td_scores_count(const td_scores *);
 /* Score k over the items of a value of `by`, or over all if NULL. Means have the usual standard
  * error; that of a corpus score comes from 1000 bootstrap samples. */
 td_score_line td_scores_line(const td_scores *, size_t k, const char *by);
+/* TD_EPLUGIN if a metric's score over all items is not a number. */
+int           td_scores_check(const td_scores *, td_error *error);
 /* Append "key": score and "key's stderr" of all scores to an object. */
 void          td_scores_put(const td_scores *, const char *by, json_t *into);
 

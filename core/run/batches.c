@@ -45,6 +45,33 @@ int td_session_processes(const td_session *s)
     return s->imagined ? (int)s->imagined : td_team_size(s->team);
 }
 
+static int64_t largest_divisor(int64_t n, int64_t at_most)
+{
+    while (n % at_most)
+        at_most--;
+    return at_most;
+}
+
+/* More processes than micro-batches, and no equal shares of one sequence or more that may be
+ * made instead. */
+static int refuse_share(const td_train_options *t, int64_t size, td_error *error)
+{
+    int64_t micro = t->batch / t->micro_batch;
+    if (size > t->batch)
+        return td_fail(error, TD_ECONFIG,
+                       "%" PRId64 " processes cannot share a batch of train.batch = %" PRId64
+                       " sequences: each needs at least one",
+                       size, t->batch);
+    return td_fail(error, TD_ECONFIG,
+                   "%" PRId64 " processes, but a step has only %" PRId64
+                   " micro-batch%s (train.batch = %" PRId64 ", train.micro_batch = %" PRId64
+                   ") to share: start at most %" PRId64 ", or set train.micro_batch = %" PRId64
+                   ", with which sums round differently (a run that has begun needs "
+                   "--allow train.micro_batch, too)",
+                   size, micro, micro == 1 ? "" : "es", t->batch, t->micro_batch, micro,
+                   largest_divisor(t->batch, t->batch / size));
+}
+
 int td_session_share_out(td_session *s, td_error *error)
 {
     td_train_options *t = &s->x->train;
@@ -53,13 +80,7 @@ int td_session_share_out(td_session *s, td_error *error)
         return 0;
     /* sums of smaller micro-batches differ by rounding, which "exact" excludes */
     if (t->reduce == TD_REDUCE_EXACT || t->batch % size)
-        return td_fail(error, TD_ECONFIG,
-                       "%d processes share %" PRId64
-                       " micro-batches of train.micro_batch = %" PRId64
-                       " sequences: set it to a divisor of train.batch = %" PRId64
-                       " that is at most %" PRId64 "; the same value gives the same bits on any "
-                       "number of processes under train.reduce = \"exact\"",
-                       size, t->batch / t->micro_batch, t->micro_batch, t->batch, t->batch / size);
+        return refuse_share(t, size, error);
     t->micro_batch = t->batch / size;
     td_log_line(s->log, TD_LOG_INFO, "micro-batches of %" PRId64 " sequences, one for each process",
                 t->micro_batch);

@@ -12,7 +12,7 @@
 
 #include "base/clock.h"
 #include "plugin/hook.h"
-#include "tandem/kind/schedule.h"
+#include "train/rate.h"
 #include "train/reduce.h"
 
 enum { MOST = 4096, LEAST = 3, WARM = 2, PROFILED = 5 }; /* steps */
@@ -55,11 +55,12 @@ static int sum_squares(td_session *s, td_error *error)
 
 static int update(td_session *s, int64_t k, td_error *error)
 {
-    const td_schedule *schedule = (const void *)s->x->schedule.plugin;
-    double             rate = TD_HOOK(schedule, rate, s->x->schedule.config, k);
-    bool               shared = td_engine_model(s->engine)->shard.size > 1;
-    td_update_out      u;
-    int                code = shared ? sum_squares(s, error) : 0;
+    bool          shared = td_engine_model(s->engine)->shard.size > 1;
+    td_update_out u;
+    double        rate;
+    int           code = td_rate_of_step(&s->x->schedule, k, &rate, error);
+    if (shared && !code)
+        code = sum_squares(s, error);
     /* no limit: a skipped update would make steps cheaper */
     if (!code)
         code = td_engine_update(s->engine, rate, k + 1, (double)INFINITY, &u, error);

@@ -9,10 +9,9 @@
 #include <string.h>
 
 #include "io/safetensors.h"
-#include "plugin/hook.h"
 #include "run/locate.h"
 #include "run/weights.h"
-#include "tandem/kind/schedule.h"
+#include "train/rate.h"
 
 static const td_architecture *architecture_of(const td_session *s)
 {
@@ -159,14 +158,14 @@ int td_probe_run(td_probe *p, td_error *error)
 
 int td_probe_step(td_probe *p, int64_t step, td_error *error)
 {
-    td_session        *s = p->session;
-    const td_schedule *schedule = (const void *)s->x->schedule.plugin;
-    double             weight = td_batch_weight(p->batch);
-    td_micro           micro = { .batch = p->batch, .divisor = weight, .step = (int32_t)step };
-    td_micro_out       out;
-    td_update_out      u;
-    int                code = td_engine_gradient(s->engine, &micro, &out, error);
-    p->rate = TD_HOOK(schedule, rate, s->x->schedule.config, step);
+    td_session   *s = p->session;
+    double        weight = td_batch_weight(p->batch);
+    td_micro      micro = { .batch = p->batch, .divisor = weight, .step = (int32_t)step };
+    td_micro_out  out;
+    td_update_out u;
+    int           code = td_engine_gradient(s->engine, &micro, &out, error);
+    if (!code)
+        code = td_rate_of_step(&s->x->schedule, step, &p->rate, error);
     /* no limit on the norm: a guard would skip updates that another framework makes */
     if (!code)
         code = td_engine_update(s->engine, p->rate, step + 1, (double)INFINITY, &u, error);

@@ -9,8 +9,8 @@
 #include <string.h>
 
 #include "base/clock.h"
-#include "plugin/hook.h"
 #include "train/internal.h"
+#include "train/rate.h"
 
 /* ---- what micro-batches report ---------------------------------------------------------------- */
 
@@ -227,13 +227,13 @@ static int refuse(trainer *t, double norm, td_error *error)
 static int update_own(trainer *t, td_error *error)
 {
     const td_trainer_spec *s = t->spec;
-    const td_schedule     *schedule = (const void *)s->schedule.plugin;
     double                 limit = (double)INFINITY;
     td_update_out          u;
 
     if (t->options->spike > 0 && t->progress.norm_average > 0 && t->progress.step > TD_SPIKES_FROM)
         limit = t->options->spike * t->progress.norm_average;
-    t->rate = TD_HOOK(schedule, rate, s->schedule.config, t->progress.step);
+    if (td_rate_of_step(&s->schedule, t->progress.step, &t->rate, error))
+        return td_team_failure(error, TD_EPLUGIN);
     if (td_engine_update(s->engine, t->rate, t->progress.step + 1, limit, &u, error))
         return td_team_failure(error, TD_EGRAPH);
     t->norm = u.norm;

@@ -130,6 +130,7 @@ static const defect defects[] = {
     { "broken/opened", "logger/unflushed", "flushed", "failed", "bytes after flush" },
     { "broken/opened", "logger/flushless", "flushed", "failed", "it has no flush" },
     { "broken/opened", "logger/finite", "write", "failed", "write fails" },
+    { "broken/opened", "logger/printing", "write", "failed", "prints on standard output" },
     { "broken/opened", "logger/leaking", "leaks", "failed", "leaks" },
     /* architectures */
     { "broken/architecture", "architecture/one_segment", "masked", "failed", "previous example" },

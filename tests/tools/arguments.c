@@ -90,6 +90,14 @@ Test(arguments, of_evaluate)
     expect(2, "evaluate tandem-no-such-run", "it does not exist");
 }
 
+/* After "--" nothing is an option. */
+Test(arguments, after_the_options)
+{
+    expect(2, "evaluate -- -tandem-no-such", "'-tandem-no-such'");
+    expect(2, "evaluate -- --", "'--'");
+    expect(2, "config " NANO "-- --help", "'--help' is not one of show, explain, diff, check");
+}
+
 Test(arguments, of_generate)
 {
     expect(2, "generate " NANO "--n-best 3 a",
@@ -109,6 +117,7 @@ Test(arguments, names_of_commands)
     expect(2, "finetune", "did you mean 'train'?");
     expect(2, "version", "did you mean '--version'?");
     expect(2, "help foo", "unknown command 'foo'\n");
+    expect(2, "--help-me", "tandem: unknown option '--help-me'");
 }
 
 Test(arguments, of_describe)

@@ -66,6 +66,30 @@ static void expect_said(const child *c, const char *what, const char *at, const 
     cr_expect(c->seconds < 15, "%s at %s: %g s", how, at, c->seconds);
 }
 
+/* A rate that is no rate ends a run with the name of the schedule, and not as a divergence. */
+Test(misbehaviour, rates_that_cannot_be)
+{
+    static const char *const bad[][2] = { { "negative", "of -0.001 for step 101" },
+                                          { "divides", "of inf for step 0" } };
+    char                     scratch[] = "/tmp/tandem-rates-XXXXXX", command[1200];
+    cr_assert(mkdtemp(scratch));
+    for (size_t k = 0; k < 2; k++) {
+        child c;
+        snprintf(command, sizeof command,
+                 "cd %s && cp " TANDEM_FIXTURES "/broken/opened.so . && " TANDEM_BINARY
+                 " train -c quickstart/decllm.cfg --plugin-path . -q run.dir=. model.d_model=16 "
+                 "model.layers=1 train.length=16 train.batch=2 train.micro_batch=2 train.steps=103 "
+                 "train.evaluate_every=-1 schedule.plugin=%s run.name=%s",
+                 scratch, bad[k][0], bad[k][0]);
+        c = child_run((const char *[]){ "sh", "-c", command, NULL });
+        cr_expect_eq(c.code, 2, "exit code %d: %s", c.code, c.err);
+        expect_said(&c, bad[k][0], "rate", bad[k][0]);
+        expect_said(&c, bad[k][1], "rate", bad[k][0]);
+        child_free(&c);
+    }
+    td_remove_tree(scratch, NULL);
+}
+
 /* ---- constructors, in listings --------------------------------------------------------------- */
 
 typedef struct way {

@@ -83,6 +83,21 @@ Test(processes, go_on_from_any_number)
                  0, "different number of processes (1, before 2)");
 }
 
+/* What a refusal advises can be done. */
+Test(processes, go_on_from_more_than_the_micro_batches)
+{
+    if (!there_is_mpi())
+        return;
+    small_expect("more",
+                 "%2$s train.batch=8 train.micro_batch=4 train.steps=4 && " RANKS(3) TANDEM_BINARY
+                 " train %1$s/%3$s --resume train.steps=8",
+                 2, "start at most 2, or set train.micro_batch = 2, ");
+    small_expect("more",
+                 RANKS(3) TANDEM_BINARY " train %1$s/%3$s --resume train.steps=8 "
+                                        "train.micro_batch=2 --allow train.micro_batch",
+                 0, "train.micro_batch: 4 -> 2: allowed");
+}
+
 /* ---- tasks between steps ----------------------------------------------------------------------- */
 
 /* 7 items: neither 2 nor 3 ranks share them evenly. A task that generates, and decides which
@@ -400,9 +415,12 @@ Test(processes, refuse_what_cannot_be_right)
 {
     if (!there_is_mpi())
         return;
-    small_expect("many", RANKS(3) "%2$s train.reduce=exact", 2,
-                 "3 processes share 1 micro-batches of train.micro_batch = 2 sequences");
-    small_expect("odd", RANKS(2) "%2$s train.batch=7", 2, "divisor of train.batch = 7");
+    small_expect("many", RANKS(3) "%2$s train.batch=3 train.reduce=exact", 2,
+                 "3 processes, but a step has only 1 micro-batch (train.batch = 3, ");
+    small_expect("crowd", RANKS(3) "%2$s train.batch=2", 2,
+                 "3 processes cannot share a batch of train.batch = 2 sequences");
+    small_expect("odd", RANKS(2) "%2$s train.batch=7", 2,
+                 "start at most 1, or set train.micro_batch = 1, ");
     small_expect("differ", "mpirun -np 1 %2$s" SEVEN ": -np 1 %2$s" SEVEN "train.clip=0.5", 2,
                  "rank 1 has a different config than rank 0");
     small_expect("other", "%2$s >&2 && " RANKS(2) TANDEM_BINARY " analyze %1$s/%3$s", 2,

@@ -61,6 +61,14 @@ Test(stranger, one_line_builds_an_attention_that_trains)
     free(summary);
 }
 
+/* make would take a path with a space for two. */
+Test(stranger, a_prefix_may_have_a_space)
+{
+    MUST("cp -r %1$s/prefix '%1$s/pre fix' && cd %1$s && export PATH=\"%1$s/pre fix/bin:$PATH\" && "
+         "unset PKG_CONFIG_PATH && tandem plugins new norm near && make -C norm-near && "
+         "test -f norm-near/norm-near.so");
+}
+
 Test(stranger, the_cmake_package_builds_it_too)
 {
     MUST("mkdir %1$s/project");
@@ -87,6 +95,12 @@ Test(stranger, a_config_says_where_its_plugins_are)
     MUST("cd / && %1$s/prefix/bin/tandem train -c %1$s/path.cfg run.dir=%1$s --threads 1");
     MUST("cd / && %1$s/prefix/bin/tandem describe %1$s/path --plugin-path %1$s/mine-too | grep -q "
          "parameters");
+    /* without the module, its copy in the run is there for those who trust it */
+    MUST("mv %1$s/mine-too/attention-mine.so %1$s/away.so");
+    cr_expect_neq(shell("%1$s/prefix/bin/tandem config show -c %1$s/path"), 0);
+    cr_expect(strstr(read_scratch("log"), "--trust loads them"), "%s", read_scratch("log"));
+    MUST("%1$s/prefix/bin/tandem config show -c %1$s/path --trust | grep -q 'plugin = \"mine\"'");
+    MUST("mv %1$s/away.so %1$s/mine-too/attention-mine.so");
     write_scratch("wrong.cfg", "extends = \"path.cfg\";\nplugin_path = 3;\n");
     cr_expect_neq(shell("%1$s/prefix/bin/tandem describe -c %1$s/wrong.cfg"), 0);
     cr_expect(strstr(read_scratch("log"), "wrong.cfg:2"), "%s", read_scratch("log"));

@@ -368,6 +368,30 @@ Test(tasks, a_file_with_the_name_of_a_shipped_task)
 
 /* ---- mistakes ----------------------------------------------------------------------------------- */
 
+/* A score that is no number is not shown as one. */
+Test(tasks, metrics_that_are_no_numbers)
+{
+    static const char *const says[][2] = {
+        { "nan", "metric 'nan' measured nan as statistic 0 of item 0" },
+        { "unscored", "metric 'unscored' scored nan on 19 items" },
+    };
+    char copy[400];
+    snprintf(copy, sizeof copy, "mkdir %s/bad && cp " TANDEM_FIXTURES "/broken/opened.so %s/bad",
+             directory, directory);
+    cr_assert(!system(copy));
+    for (size_t k = 0; k < 2; k++) {
+        write_file("numbers.cfg",
+                   "task = { files = [ \"items.jsonl\" ]; split = \"test\"; output_type = "
+                   "\"generate_until\"; doc_to_text = \"{{q}}\"; doc_to_target = \"{{a}}\"; "
+                   "filters = ( { name = \"none\"; steps = ( { function = \"regex\"; pattern = "
+                   "\"zzzzz\"; } ); } ); metrics = ( \"%s\" ); max_gen_toks = 2; };\n",
+                   says[k][0]);
+        expect(2, "", says[k][1],
+               tandem("evaluate %s/dec --tasks %s/numbers.cfg --data %s --plugin-path %s/bad",
+                      directory, directory, directory, directory));
+    }
+}
+
 Test(tasks, mistakes_are_named)
 {
     expect(2, "", "unknown task 'small/bolq'; did you mean 'small/boolq'?",

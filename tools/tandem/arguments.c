@@ -189,6 +189,17 @@ static int take_more_keys(td_tool *t, const td_flag *f, int argc, char **argv)
     return n;
 }
 
+/* An argument that is no option. */
+static void take_operand(td_tool *t, const td_usage *u, char *argument)
+{
+    if (u->config && is_override(argument))
+        t->overrides[t->n_overrides++] = argument;
+    else if (u->config && is_config(argument))
+        t->files[t->n_files++] = argument;
+    else
+        t->plain[t->n_plain++] = argument;
+}
+
 /* Parses the next one or two arguments. Returns their number, or 0 if the command must end with
  * *code. */
 static int take(td_tool *t, const td_usage *u, int argc, char **argv, int *code)
@@ -197,6 +208,14 @@ static int take(td_tool *t, const td_usage *u, int argc, char **argv, int *code)
         t->n_plugin_paths >= MOST) {
         *code = td_tool_usage_error(t, "too many arguments: at most %d of each kind", MOST);
         return 0;
+    }
+    if (t->operands) {
+        take_operand(t, u, argv[0]);
+        return 1;
+    }
+    if (!strcmp(argv[0], "--")) {
+        t->operands = true;
+        return 1;
     }
     if (is_help(argv[0])) {
         td_tool_help(u);
@@ -209,12 +228,7 @@ static int take(td_tool *t, const td_usage *u, int argc, char **argv, int *code)
                                       argv + n)
                  : 0;
     }
-    if (u->config && is_override(argv[0]))
-        t->overrides[t->n_overrides++] = argv[0];
-    else if (u->config && is_config(argv[0]))
-        t->files[t->n_files++] = argv[0];
-    else
-        t->plain[t->n_plain++] = argv[0];
+    take_operand(t, u, argv[0]);
     return 1;
 }
 

@@ -107,6 +107,7 @@ struct td_tool {
     size_t       n_plugin_paths;
     size_t       n_kept;      /* the number of `files`, from the first on, that were kept by runs */
     bool         trust;       /* --trust */
+    bool         operands;    /* "--" was given: options have ended */
     bool         looks;       /* nothing is to be run: plugin_path is followed only with --trust */
     char         threads[64]; /* "backend.threads=4", one of `overrides` */
     bool         json;

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "run/keep.h"
 #include "run/review.h"
 #include "work.h"
 
@@ -142,6 +143,29 @@ static int run(td_tool *t, const char *what, bool origins)
     return code;
 }
 
+static int act(td_tool *t, const char *what, bool origins)
+{
+    if (!strcmp(what, "diff"))
+        return diff(t);
+    return !strcmp(what, "check") && !td_tool_option(t, "--quick") ? check(t)
+                                                                   : run(t, what, origins);
+}
+
+/* The copies of modules of the first run among the configs: RUN, or RUN/config.cfg. free() it. */
+static char *modules_of(const td_tool *t)
+{
+    char *modules = NULL;
+    for (size_t k = 0; k < t->n_files && !modules; k++) {
+        const char *slash = strrchr(t->files[k], '/');
+        char       *run = slash && !strcmp(slash, "/config.cfg")
+                              ? strndup(t->files[k], (size_t)(slash - t->files[k]))
+                              : strdup(t->files[k]);
+        modules = run ? td_run_modules(run) : NULL;
+        free(run);
+    }
+    return modules;
+}
+
 static const td_flag flags[] = {
     { "--origins", 0, "with show: also where each value comes from" },
     { "--quick", 0, "with check: check only the text of the config, not the files that it names" },
@@ -177,6 +201,7 @@ const td_usage td_usage_config = {
 int td_command_config(td_tool *t, int argc, char **argv)
 {
     const char *what;
+    char       *modules;
     bool        origins;
     int         code;
 
@@ -190,8 +215,6 @@ int td_command_config(td_tool *t, int argc, char **argv)
         return td_tool_usage_error(t, "only show takes --origins");
     if (td_tool_option(t, "--quick") && strcmp(what, "check"))
         return td_tool_usage_error(t, "only check takes --quick");
-    if (!strcmp(what, "diff") && t->n_plain == 1)
-        return diff(t);
     if (!strcmp(what, "explain") && t->n_plain != 2)
         return td_tool_usage_error(t, "explain takes one key");
     if (strcmp(what, "show") && strcmp(what, "check") && strcmp(what, "explain") &&
@@ -199,6 +222,11 @@ int td_command_config(td_tool *t, int argc, char **argv)
         return td_tool_no_word(t, what);
     if (t->n_plain > 1 && strcmp(what, "explain"))
         return td_tool_usage_error(t, "%s takes no argument: unexpected '%s'", what, t->plain[1]);
-    return !strcmp(what, "check") && !td_tool_option(t, "--quick") ? check(t)
-                                                                   : run(t, what, origins);
+    modules = modules_of(t);
+    td_work_trust(t, modules);
+    code = act(t, what, origins);
+    if (code)
+        td_work_advise(t, modules);
+    free(modules);
+    return code;
 }

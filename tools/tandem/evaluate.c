@@ -171,7 +171,7 @@ static const td_flag flags[] = {
       "with --tasks: directory of the data sets (default: tasks.data of the "
       "config)" },
     { "--shots", "N", "with --tasks: exemplars per prompt (default: the task's number)" },
-    { "--limit", "N", "with --tasks: only the first N items of each task" },
+    { "--limit", "N", "with --tasks: only the first N items of each task; 0: all" },
     { "--generate", NULL, "with --tasks: also generate the answers to multiple-choice questions" },
     { "--chat", NULL,
       "with --tasks: prompts as turns of a chat, by the template of the run's data" },

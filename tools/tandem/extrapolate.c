@@ -71,10 +71,10 @@ static void print(td_tool *t, const td_extrapolation *e, const char *weights)
             puts("-: unknown, because it takes two sequences to estimate an error");
             break;
         }
-    printf("\nNLL and standard error over %" PRId64 " sequences %s; trained at %" PRId64
+    printf("\nNLL and standard error over %" PRId64 " sequence%s %s; trained at %" PRId64
            " tokens\nparameters: '%s'\n",
-           e->sequences, e->documents ? "of long documents" : "of joined text", e->trained,
-           weights);
+           e->sequences, e->sequences == 1 ? "" : "s",
+           e->documents ? "of long documents" : "of joined text", e->trained, weights);
 }
 
 /* ---- the command ------------------------------------------------------------------------------ */

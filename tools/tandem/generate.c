@@ -370,17 +370,17 @@ static void greet(const char *template)
                         : "; each is answered separately (--template makes it a conversation)");
 }
 
-/* Handles a line that is not meant for the model. */
-static bool is_command(const char *line, const char *template, td_text *history)
+/* Handles a line that is not meant for the model. Text may begin with a slash, too. */
+static bool is_command(const char *line, td_text *history)
 {
-    if (!*line)
-        return true;
-    if (*line != '/')
-        return false;
     if (!strcmp(line, "/reset"))
         td_text_free(history);
+    else if (*line == '/' && !line[1 + strspn(line + 1, "abcdefghijklmnopqrstuvwxyz")])
+        printf("There is no command '%.60s': /reset forgets the conversation, /quit ends the "
+               "program.\n",
+               line);
     else
-        greet(template);
+        return !*line;
     return true;
 }
 
@@ -423,7 +423,7 @@ static int converse(job *j, td_error *error)
     catch_interrupts();
     greet(template);
     while (!code && read_line(&line, &room) && strcmp(line, "/quit")) {
-        if (is_command(line, template, &history))
+        if (is_command(line, &history))
             continue;
         /* without a template each line is a separate prompt */
         if (!template)

@@ -57,7 +57,7 @@ static int unknown(const char *name)
         names[k] = commands[k].name;
     if (!nearest)
         nearest = td_nearest(name, names, COMMANDS);
-    fprintf(stderr, "tandem: unknown command '%s'", name);
+    fprintf(stderr, "tandem: unknown %s '%s'", *name == '-' ? "option" : "command", name);
     if (nearest)
         fprintf(stderr, "; did you mean '%s'?", nearest);
     fprintf(stderr, "\n`tandem --help` lists the commands.\n");

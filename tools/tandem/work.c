@@ -189,12 +189,23 @@ bool td_work_has_model(td_tool *t, const td_run_place *place, int *code)
     return false;
 }
 
-/* Before the user's own paths: it is this run that is trusted. */
-static void trust_modules(td_tool *t, const char *modules)
+void td_work_trust(td_tool *t, const char *modules)
 {
+    if (!modules || !t->trust)
+        return;
+    /* before the user's own paths: it is this run that is trusted */
     memmove(t->plugin_paths + 1, t->plugin_paths, t->n_plugin_paths * sizeof *t->plugin_paths);
     t->plugin_paths[0] = modules;
     t->n_plugin_paths++;
+}
+
+void td_work_advise(const td_tool *t, const char *modules)
+{
+    if (modules && !t->trust)
+        fprintf(stderr,
+                "'%s' has copies of the modules that the run was made with: --trust loads them, "
+                "--plugin-path DIR loads your own\n",
+                modules);
 }
 
 td_session *td_work_open_run(td_tool *t, const td_run_place *place, unsigned needs, int *code)
@@ -202,15 +213,10 @@ td_session *td_work_open_run(td_tool *t, const td_run_place *place, unsigned nee
     char       *modules = place->run ? td_run_modules(place->run) : NULL;
     td_session *s;
     td_error    e = { 0 };
-    if (modules && t->trust)
-        trust_modules(t, modules);
+    td_work_trust(t, modules);
     s = td_work_open(t, needs, code);
-    /* the likely reason, which the error itself cannot know */
-    if (!s && modules && !t->trust)
-        fprintf(stderr,
-                "'%s' has copies of the modules that the run was made with: --trust loads them, "
-                "--plugin-path DIR loads your own\n",
-                modules);
+    if (!s)
+        td_work_advise(t, modules);
     free(modules);
     if (!s || !place->run || !td_run_place_enter(place, s, &e))
         return s;

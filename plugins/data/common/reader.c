@@ -73,14 +73,18 @@ static bool is_text(reader *r, const char *text, size_t size, char why[OBJECT_WH
 /* Count a bad line and log it, or refuse it if no more may be skipped. */
 static int skip_bad(reader *r, const char *why, td_error *error)
 {
-    char what[200] = "'text'";
-    bool whole = lines_whole(r->from);
+    char        what[200] = "'text'";
+    const char *advice = "";
+    bool        whole = lines_whole(r->from);
     /* if an object lacks the key, perhaps the option is wrong, not the line */
-    bool no_key = !whole && r->object && !json_object_get(r->object, r->key);
+    bool        no_key = !whole && r->object && !json_object_get(r->object, r->key);
     if (!whole)
         snprintf(what, sizeof what, "'%.190s'", r->key);
-    return object_skip(&r->bad, r->from, r->line, what, why, no_key ? " or set data.text" : "",
-                       error);
+    if (no_key)
+        advice = " or set data.text";
+    else if (!whole && !r->object && !strstr(lines_path(r->from), ".json"))
+        advice = ", let the file's name end in .txt if it is plain text";
+    return object_skip(&r->bad, r->from, r->line, what, why, advice, error);
 }
 
 /* Skips blank lines, bad lines and empty documents. */

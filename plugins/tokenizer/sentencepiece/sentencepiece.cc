@@ -472,9 +472,8 @@ int train(const void *options, const td_train_in *in, const td_services *service
             return td_fail(error, TD_ECONFIG, "cannot train '%s': the files contain no text",
                            in->output);
         services->log(services, TD_LOG_INFO,
-                      "training a SentencePiece %s model of %lld pieces on %zu file%s",
-                      type_names[c->type], static_cast<long long>(in->vocab_size), in->count,
-                      in->count == 1 ? "" : "s");
+                      "training a SentencePiece %s model of %lld pieces", type_names[c->type],
+                      static_cast<long long>(in->vocab_size));
         sentencepiece::SetRandomGeneratorSeed(1);
         auto status = sentencepiece::SentencePieceTrainer::Train(settings(c, in), &read, &model);
         if (!status.ok()) {

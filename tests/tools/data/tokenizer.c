@@ -16,7 +16,7 @@ Test(tokenizer, train_tokenizer_refusals)
            "400",
            2, "must end in .model");
     expect("%2$s train-tokenizer %3$s tokenizer.plugin=sentencepiece --out %1$s/no/a.model", 1,
-           "No such file");
+           "beside '");
     expect("%2$s train-tokenizer %3$s tokenizer.plugin=sentencepiece --out %1$s/a.model --files "
            "%1$s/none",
            1, "/none' of --files");
@@ -33,6 +33,9 @@ Test(tokenizer, the_same_text_gives_the_same_tokenizer)
            "\"$m.model\" || exit 1; done;"
            " cmp a.model x,y.model && test $(ls -A | wc -l) = 2",
            0, "x,y.model");
+    expect("cd '%1$s/b,c' && %2$s train-tokenizer %3$s tokenizer.plugin=sentencepiece "
+           "--vocab-size 397 --out a.model",
+           0, "--out 'a.model' exists, and will be replaced");
 }
 
 Test(tokenizer, full_during_train_tokenizer)

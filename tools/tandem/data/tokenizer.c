@@ -71,7 +71,7 @@ static FILE *scratch(const char *out, td_error *error)
         f = fdopen(fd, "w");
     }
     if (!f) {
-        td_fail(error, TD_EIO, "cannot write '%s', the text to train on: %s", path,
+        td_fail(error, TD_EIO, "cannot write the text to train on beside '%s' (--out): %s", out,
                 strerror(errno));
         if (fd >= 0) /* fdopen failed, so the descriptor is still ours */
             close(fd);
@@ -331,6 +331,8 @@ int td_data_train_tokenizer(td_tool *tool, int argc, char **argv)
         return code;
     size = size ? size : default_size(w);
     warn_of_model(w, size);
+    if (!access(out, F_OK)) /* configs may name it */
+        td_log_line(w->log, TD_LOG_WARN, "--out '%s' exists, and will be replaced", out);
     code = make_tokenizer(w, reader ? NULL : files, size, out, &e) ? td_tool_fail(tool, &e)
                                                                    : TD_EXIT_OK;
     if (!code)

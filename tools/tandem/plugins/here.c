@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <unistd.h>
 
@@ -62,6 +63,23 @@ static const td_check_case *test_for(const char *name, const char *kind)
         if (!strcmp(t->name, name) && td_check_applies(t, kind))
             return t;
     return NULL;
+}
+
+/* Standard output belongs to the host: `--json` and answers go there. */
+static void check_output(td_check *c)
+{
+    char    text[201];
+    ssize_t n;
+    fflush(stdout);
+    n = pread(1, text, sizeof text - 1, 0);
+    if (n <= 0)
+        return;
+    text[n] = 0;
+    text[strcspn(text, "\n")] = 0;
+    td_check_finding(c,
+                     "it prints on standard output (\"%s\"), which is the host's: log through "
+                     "services->log",
+                     text);
 }
 
 static void run_test(td_check *c, const td_module *m, const char *plugin, const char *name)
@@ -121,6 +139,7 @@ static json_t *run_here(td_tool *t, const char *path, const char *plugin, const 
         bool             load = !strcmp(test, TD_CHECK_LOAD);
         if (!load && m)
             run_test(&c, m, plugin, test);
+        check_output(&c);
         result = result_of(&c);
         json_object_set_new(result, "plugins", plugins_of(load ? m : NULL));
         if (load && m)
@@ -134,15 +153,15 @@ static json_t *run_here(td_tool *t, const char *path, const char *plugin, const 
 
 int td_plugins_check_here(td_tool *t, const char *path, const char *plugin, const char *test)
 {
-    /* A plugin may print: what it prints goes to stderr, so that stdout holds the result alone. */
-    int     out = dup(1);
+    /* what a plugin prints is caught, so that stdout holds the result alone */
+    int     out = dup(1), caught = memfd_create("stdout", MFD_CLOEXEC);
     json_t *result;
     FILE   *f;
     bool    found;
     /* mpirun, killed at a time limit, cannot end its processes */
     if (td_ranks_of_environment().size > 1)
         prctl(PR_SET_PDEATHSIG, SIGKILL);
-    dup2(2, 1);
+    dup2(caught >= 0 ? caught : 2, 1);
     td_guard_output();
     result = run_here(t, path, plugin, test);
     fflush(stdout);
