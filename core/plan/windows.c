@@ -2,7 +2,7 @@
  * it is used.
  *
  * A *window* is a storage of the arena that stands for a parameter from one of its readers to a later
- * one. Before the first of them the parameter is collected from its owner; until the next window it
+ * one. Before the first of them the parameter is gathered from its owner; until the next window it
  * takes no memory. A gradient is a storage of the arena from the call that writes it first to the one
  * that writes it last; then it is delivered, and its memory is reused.
  *

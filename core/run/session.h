@@ -120,9 +120,9 @@ td_engine *td_session_engine(const td_session *, bool updates, td_error *error);
 td_engine *td_session_sketch(td_session *, td_error *error);
 /* The parameters are about to change: discard what was made from them. */
 void       td_session_forget_layouts(td_session *);
-/* Replace the session's engine by one that is not planned yet. */
+/* Replace the session's engine with one that is not planned yet. */
 int        td_session_replace(td_session *, bool updates, td_error *error);
-/* Replace the session's engine by one that has the model's parameters by name and shape, but no
+/* Replace the session's engine with one that has the model's parameters by name and shape, but no
  * memory for them: for looking at files. */
 int        td_session_declare(td_session *, td_error *error);
 /* Make sure that the session holds parameters. Otherwise they get initial values, and evaluation

@@ -44,7 +44,7 @@ struct shape {
     bool    tied, bias, mlp_bias;
     bool    qk_scale; /* the norms of queries and keys have scales of their own */
     bool    scale;    /* the other norms do */
-    double  last;     /* factor of the last norm: that of the logits */
+    double  last;     /* factor of the last norm, which stands for the logits' */
 };
 
 /* A norm's scale: the parameter times `factor`, or that factor alone. */

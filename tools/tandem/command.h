@@ -74,7 +74,7 @@ struct td_usage {
     bool           run;      /* .. because its first argument may name a run, which has a config */
     bool           json;     /* accepts --json */
     const char    *bare;     /* the word that works without a config; NULL: none */
-    size_t         folders;  /* so many of the first arguments may be folders of other programs */
+    size_t         folders;  /* this many of the first arguments may be folders of other programs */
     size_t         plain;    /* at most this many arguments that are neither options nor config */
     const char    *notes;    /* paragraphs for the end of --help, separated by "\n\n"; or NULL */
 };

@@ -73,9 +73,9 @@ typedef struct td_extrapolation {
 } td_extrapolation;
 
 /* Measure the loss beyond the training length, with the parameters that the session holds. Each
- * sequence is read once per prefix: no token sees later ones, so the scores of a shorter total
- * length are part of those of the longest. TD_EEND and TD_EDIVERGED as in td_session_evaluate.
- * `*out` is valid until the next call of this function or until the session is closed. [main] */
+ * sequence is read once per prefix: no token sees later ones, so the longest total length includes
+ * the scores of all shorter ones. TD_EEND and TD_EDIVERGED as in td_session_evaluate. `*out` is
+ * valid until the next call of this function or until the session is closed. [main] */
 int td_session_extrapolate(td_session *, const td_extrapolating *, const td_extrapolation **out,
                            td_error *error);
 

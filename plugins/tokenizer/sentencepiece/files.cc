@@ -148,7 +148,7 @@ std::string find_obstacle(const work &w, const std::vector<std::string> &reserve
         !cut_at(w).empty())
         why = "it has neither byte_fallback nor pieces for the characters " + cut_at(w);
     if (why.empty() && !reserved.empty())
-        why = "its piece '" + reserved[0] + "' marks what no text has, but is found in texts";
+        why = "its piece '" + reserved[0] + "' stands for what no text has, but occurs in texts";
     return why.empty() && w.model.type == description::bpe ? equal_scores(w.model) : why;
 }
 

@@ -176,9 +176,9 @@ static inline td_tensor *td_source_length(td_tensor *x, td_tensor *segment)
     return td_remember_axis("source_length", n, 0, 0, TD_REMEMBER_WHOLE);
 }
 
-/* The number of keys in the buffers after this pass, i32 [B]: td_mask.k_length. A ring never
- * holds more than it has slots, even if the number is larger. NULL where all keys are present:
- * in training and in encoders. */
+/* The number of keys in the buffers after this pass, i32 [B]: td_mask.k_length. A ring never holds
+ * more keys than it has slots, even if this number is larger. NULL where all keys are present: in
+ * training and in encoders. */
 static inline td_tensor *td_key_length(const td_attention_in *in)
 {
     td_graph *g = in->query->graph;

@@ -117,7 +117,7 @@ typedef struct td_data_in {
      * tokens then has no held-out record. A source that has no documents may ignore it. */
     bool                whole_documents;
     /* Only held-out records will be fetched, as `tandem evaluate` does: training text need be
-     * neither prepared nor present, the fingerprint is that of the held-out text, and `fetch` may
+     * neither prepared nor present, the fingerprint covers only the held-out text, and `fetch` may
      * fail. A source may ignore it. */
     bool                held_out_only;
 } td_data_in;
