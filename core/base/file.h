@@ -4,7 +4,8 @@
  * kill at any moment leaves the old content or the new, never half of either.
  *
  * Functions that take an error fail with TD_EIO and a message that names the path, or with
- * TD_ENOMEM. All are [any], except that nothing here locks: two threads must not write one path.
+ * TD_ENOMEM. All are [any], except that nothing here locks: two threads must not write to the same
+ * path.
  */
 #ifndef TD_BASE_FILE_H
 #define TD_BASE_FILE_H

@@ -149,7 +149,7 @@ bool td_number_at(const td_value *, int64_t flat, const td_batch *, double *out)
  * the call. */
 double  td_visible_pairs(const td_node *, const td_batch *, int32_t *room);
 int64_t td_mask_room(const td_node *);
-/* Whether two attention nodes show the same pairs of every batch. */
+/* Whether two attention nodes show the same pairs for every batch. */
 bool    td_same_mask(const td_node *, const td_node *);
 
 const char *td_dtype_name(int dtype); /* "f32" */

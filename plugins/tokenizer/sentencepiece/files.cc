@@ -59,7 +59,7 @@ std::string odd_setting(const description &m)
     if (m.type != description::unigram && m.type != description::bpe)
         return "it is neither a unigram nor a BPE model";
     if (m.table)
-        return "it normalizes text by a table of its own";
+        return "it normalizes text with a table of its own";
     if (m.squeezes)
         return "it removes spaces (remove_extra_whitespaces)";
     if (!m.escapes || m.space_last)

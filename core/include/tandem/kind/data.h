@@ -122,7 +122,7 @@ typedef struct td_data_in {
     bool                held_out_only;
 } td_data_in;
 
-/* Guarantees of a source of (inputs, targets) pairs about each pair. */
+/* What a source of (inputs, targets) pairs guarantees about each pair. */
 typedef struct td_pair {
     int64_t inputs, targets; /* the most tokens of each */
     bool    inputs_end;      /* inputs end in the tokenizer's eos; then a prompt must end in it
