@@ -101,7 +101,7 @@ int td_replace_directory(const char *from, const char *to, td_error *error);
 
 /* directory + "/" + name, or `name` alone if it is absolute or the directory is "". */
 char *td_path_join(const char *directory, const char *name);
-/* Everything before the last slash; "." if there is no slash. */
+/* Everything before the last slash, or "." without a slash. */
 char *td_path_directory(const char *path);
 
 #endif

@@ -32,7 +32,7 @@ typedef enum td_node_kind {
     TD_NODE_VARIABLE,
     TD_NODE_INPUT,
     TD_NODE_CONSTANT,
-    TD_NODE_ERROR /* one per graph, in place of everything that could not be built */
+    TD_NODE_ERROR /* one per graph, which stands for everything that could not be built */
 } td_node_kind;
 
 struct td_node {

@@ -62,8 +62,8 @@ static void print_processes(const td_session *s, char out[32])
         snprintf(out, 32, "%d", td_team_size(s->team));
 }
 
-/* What names the held-out text alone, in `out`; "": the data has no fingerprint. It is opened a second
- * time, since that of training has another fingerprint. */
+/* What identifies the held-out text alone, in `out`; "": the data has no fingerprint. It is opened
+ * a second time, since that of training has another fingerprint. */
 static int print_held_out(td_session *s, char out[32], td_error *error)
 {
     const td_data *d = (const void *)s->x->data.plugin;

@@ -89,7 +89,7 @@ struct td_session {
 
 /* ---- opening --------------------------------------------------------------------------------- */
 
-/* td_session_open, but with TD_NEED_ bits in place of a purpose, and with a log that the caller
+/* td_session_open, but with TD_NEED_ bits instead of a purpose, and with a log that the caller
  * keeps. All errors of the config are in `errors`; any other error is in `error`. Returns NULL
  * after either. */
 td_session *td_session_begin(const td_session_options *, unsigned needs, td_journal *log,

@@ -171,7 +171,7 @@ static void write_decoder(const struct dialect *d, td_translation *t)
     td_put_bool(t, "tie_word_embeddings", s.tied);
     td_put_float(t, "attention_dropout", 0);
     write_dtype(t);
-    /* these formats have no scale of the logits, but the last norm can apply it */
+    /* these formats have no scale for the logits, but the last norm can apply it */
     if (!strcmp(td_ask_text(t, "model.logit_scale"), "rsqrt") && s.d_model > 0)
         s.last = 1 / sqrt((double)s.d_model);
     put_tensors(t, d, &s);

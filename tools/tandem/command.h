@@ -110,7 +110,7 @@ struct td_tool {
     bool         looks;       /* nothing is to be run: plugin_path is followed only with --trust */
     char         threads[64]; /* "backend.threads=4", one of `overrides` */
     bool         json;
-    json_t      *results;  /* a list that gets results in place of stdout; NULL: they are printed */
+    json_t      *results;  /* a list that gets results instead of stdout; NULL: they are printed */
     const td_usage *usage; /* the description that the arguments were parsed by */
     /* Options in the order given, except -c and --plugin-path; values[k] is "" for a switch. */
     const td_flag  *given[TD_FLAGS];

@@ -195,9 +195,9 @@ typedef struct td_attended {
     size_t                n_without;
 } td_attended;
 
-/* Read a text with the parameters that the session holds, and keep every weight, of which there are
- * as many as pairs of tokens. `*out` is valid until the next call of this function or until the
- * session is closed. [main] */
+/* Read a text with the parameters that the session holds, and keep every weight: one for each pair
+ * of tokens. `*out` is valid until the next call of this function or until the session is closed.
+ * [main] */
 int td_session_attend(td_session *, const td_attending *, const td_attended **out, td_error *error);
 
 #ifdef __cplusplus

@@ -351,7 +351,7 @@ static void take_start(run *r, field run_record)
         r->start = (double)whole + 1e-9 * (double)nano;
 }
 
-/* Where to continue: behind the last record to keep. A row's summary stands before the row. */
+/* Where to continue: after the last record to keep. A row's summary stands before the row. */
 static long find_end(run *r, const td_logger_in *in, int64_t *last)
 {
     message record = { 0 };

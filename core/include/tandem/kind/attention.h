@@ -233,7 +233,7 @@ static inline td_tensor *td_attend_with(const td_attention_in *in, td_tensor *q,
         mask.dense = mask.dense ? td_add(mask.dense, bo.dense) : bo.dense;
     /* shared over queries: a key is dropped for all of them */
     if (in->dropout && in->dropout->rate > 0) {
-        /* [B, S, H, E]: an element's number does not depend on S, so not on padding */
+        /* [B, S, H, E]: an element's number does not depend on S, nor on padding */
         v = td_transpose(v, 1, 2);
         v = td_dropout_at(v, in->dropout->step, in->dropout->example, in->dropout->rate,
                           (int64_t)1 << 3, "weights");

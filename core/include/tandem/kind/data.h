@@ -166,7 +166,7 @@ typedef struct td_data {
     int (*each_document)(const void *config, const td_services *,
                          int (*document)(void *arg, const char *text, size_t size), void *arg,
                          td_error *error);
-    /* A number that differs if any record does, held-out ones included: a run is not resumed on
+    /* A number that changes if any record does, held-out ones included: a run is not resumed on
      * other text. NULL: unknown, and not checked. [main] */
     uint64_t (*fingerprint)(void *state);
     /* All records, training and held-out, are pairs no larger than this; it determines the rows of

@@ -260,7 +260,7 @@ static inline void td_put_tensor(td_translation *t, const char *name, const char
     t->tensor(t, &x);
 }
 
-/* The same less `shift` when writing; when reading, the tensor plus `shift`, times `scale`. */
+/* The same, minus `shift` when writing; when reading, the tensor plus `shift`, times `scale`. */
 static inline void td_put_shifted(td_translation *t, const char *name, const char *parameter,
                                   double scale, double shift)
 {
