@@ -20,7 +20,7 @@ int  td_gguf_put_tokenizer(td_gguf_out *, td_session *, const td_record *setting
 int  td_gguf_put_vocabulary(td_gguf_out *, const char *json, size_t size, int64_t ids,
                             td_error *error);
 /* The file's tokenizer as the texts of a tokenizer.json and a tokenizer_config.json; free() them.
- * TD_EUNSUPPORTED or TD_EFORMAT with the reason, without texts. */
+ * TD_EUNSUPPORTED or TD_EFORMAT with the reason, and no texts. */
 int  td_gguf_read_tokenizer(const td_gguf *, char **json, char **config, td_error *error);
 /* The same as files in a folder. */
 int  td_gguf_write_tokenizer(const td_gguf *, const char *folder, td_error *error);
