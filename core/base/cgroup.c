@@ -104,7 +104,7 @@ static double limit_of_line(const char *root, char *line, const kind *k)
     if (!strcmp(group, "/"))
         group = "";
     if (!*controllers) {
-        /* beside version 1, version 2 is mounted here */
+        /* alongside version 1, version 2 is mounted here */
         snprintf(mount, sizeof mount, "%s/unified", root);
         return tighter(walk(root, group, k->of), walk(mount, group, k->of));
     }

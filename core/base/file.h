@@ -4,7 +4,8 @@
  * kill at any moment leaves the old content or the new, never half of either.
  *
  * Functions that take an error fail with TD_EIO and a message that names the path, or with
- * TD_ENOMEM. All are [any], except that nothing here locks: two threads must not write one path.
+ * TD_ENOMEM. All are [any], except that nothing here locks: two threads must not write to the same
+ * path.
  */
 #ifndef TD_BASE_FILE_H
 #define TD_BASE_FILE_H
@@ -100,7 +101,7 @@ int td_replace_directory(const char *from, const char *to, td_error *error);
 
 /* directory + "/" + name, or `name` alone if it is absolute or the directory is "". */
 char *td_path_join(const char *directory, const char *name);
-/* Everything before the last slash; "." if there is no slash. */
+/* Everything before the last slash, or "." without a slash. */
 char *td_path_directory(const char *path);
 
 #endif

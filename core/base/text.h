@@ -41,10 +41,10 @@ char *td_human_time(char out[32], double seconds);
 
 /* Whether all of `text` is valid UTF-8: no truncated, overlong or surrogate sequences. */
 bool td_is_utf8(const char *text);
-/* Replace each invalid byte by '?', in place. */
+/* Replace each invalid byte with '?', in place. */
 void td_make_utf8(char *text);
-/* Replace characters that a terminal would obey by '?', in place: control characters, except for
- * the end of a line and the tabulator. Names come from files and from strangers. */
+/* Replace characters that a terminal would obey with '?', in place: control characters, except for
+ * newlines and tabs. Names come from files and from strangers. */
 void td_text_printable(char *text);
 
 #endif

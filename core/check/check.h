@@ -43,7 +43,7 @@ typedef struct td_check {
     /* of the running test; freed by td_check_run */
     int            fill;    /* value of the config's bytes that no option sets */
     int            variant; /* 0: the options as configured; k: the k-th variant of them */
-    int            change;  /* beside the variant: 0, or 1 + TD_CHECK_CHANGES * option + way */
+    int            change;  /* besides the variant: 0, or 1 + TD_CHECK_CHANGES * option + way */
     td_arena      *arena;
     td_experiment *experiment;
     td_config     *own;       /* from overrides without a dot: options of the plugin itself */

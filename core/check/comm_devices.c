@@ -71,7 +71,7 @@ static void expect(const group *g, const char *hook, const void *memory, int par
     void   *host = host_memory(g, parts);
     int64_t wrong = -1;
     MUST(g->check, !td_device_read(&g->device, host, memory, (size_t)parts * COUNT * g->width),
-         "the backend cannot read what %s has left", hook);
+         "the backend cannot read the memory that %s wrote", hook);
     for (int64_t k = (int64_t)parts * COUNT - 1; k >= 0; k--)
         if (get(g, host, k) != expected(g, (int)(k / COUNT), k % COUNT))
             wrong = k;

@@ -343,7 +343,7 @@ static void translate_again(td_check *c, void *argument)
     td_translated_free(&to);
 }
 
-/* Of the first model; the others take the same way. */
+/* Of the first model; the others are treated alike. */
 static void leak_of(td_check *c, const td_part *format, subject *s, td_translated *to,
                     const char *label)
 {

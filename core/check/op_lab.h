@@ -40,10 +40,10 @@ typedef struct result {
     bool    uses; /* the plan calls a kernel of the plugin under test */
 } result;
 
-/* The place where an op is computed, and the tests' findings. */
+/* The devices that an op is tried on, and what its attempts have shown. */
 typedef struct devices {
     td_device plain, other, lowered;
-    bool      used;  /* some attempt called a kernel of the plugin under test */
+    bool      used;  /* an attempt called a kernel of the plugin under test */
     int       tried; /* attempts so far */
 } devices;
 

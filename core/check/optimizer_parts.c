@@ -87,7 +87,7 @@ static void compare_parts(td_check *c, lab *whole, lab *parts)
         if (td_check_hash(c, &whole->device, v, 0) == td_check_hash(c, &parts[owner].device, x, 0))
             continue;
         td_check_finding(c,
-                         "sharded across %d processes, '%s' has other bits than in one: is the "
+                         "sharded across %d processes, '%s' has different bits than in one: is the "
                          "update of a parameter independent of what was built before it?",
                          SHARDS, v->name);
         return;

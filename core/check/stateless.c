@@ -251,7 +251,7 @@ void td_check_split_bad(td_check *c)
     const td_loss *l = (const void *)part.plugin;
     int32_t        tokens[64];
     td_split_in    poor = split_in(c), in = split_in(c);
-    /* `in` has no markers to put in place of spans, `poor` no memory to write an example to */
+    /* `in` has no markers to replace spans with, `poor` no memory to write an example to */
     poor.allocate = nothing;
     in.special.vocab_size = WORDS;
     in.special.sentinels = 0;

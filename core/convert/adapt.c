@@ -269,8 +269,8 @@ static int check_rest(const job *j, const source *x, td_error *error)
         const char *name = td_safetensors_at(x->file, i)->name;
         if (!x->taken[i] && !is_needless(j, x, name))
             return td_fail(error, TD_ECONFIG,
-                           "no parameter is made from '%s' of '%s': give both models as many "
-                           "layers, and the same options",
+                           "no parameter is made from '%s' of '%s': give both models the same "
+                           "number of layers and the same options",
                            name, x->from->run);
     }
     return 0;

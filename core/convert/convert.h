@@ -80,8 +80,9 @@ int td_convert_write_tokenizer(td_session *, const td_record *settings, const ch
 int td_convert_find_tokenizer(td_registry *, const char *folder, size_t *from, td_text *out,
                               td_error *error);
 
-/* A folder that appears at `path` complete, or not at all: make things in the temporary directory
- * that it returns, then end. free() it. NULL with `error`, also if the path exists. */
+/* A folder that appears at `path` complete, or not at all: write its files into the temporary
+ * directory that this returns, then call td_convert_end. free() it. NULL with `error`, also if the
+ * path exists. */
 char *td_convert_begin(const char *path, td_error *error);
 /* Rename it to `path`, or remove it if `code` is not 0; returns the code. */
 int   td_convert_end(char *temporary, const char *path, int code, td_error *error);

@@ -12,15 +12,15 @@ td_record *td_gguf_settings(const td_gguf *, const char *name, td_error *error);
 /* The settings as keys. TD_ECONFIG for a number that GGUF's 32 bits would change. */
 int        td_gguf_put_settings(td_gguf_out *, const td_record *, td_error *error);
 
-/* The session's tokenizer as keys, beside a model with these settings. If llama.cpp would compute
- * other ids with it, it is left out, and the log says why. */
+/* The session's tokenizer as keys, for a file with a model of these settings. If llama.cpp would
+ * compute other ids with it, it is left out, and the log says why. */
 int  td_gguf_put_tokenizer(td_gguf_out *, td_session *, const td_record *settings, td_error *error);
-/* The same for a tokenizer.json, and a model of `ids` ids. TD_EUNSUPPORTED with the reason, without
- * a key. */
+/* The same for a tokenizer.json, and a model of `ids` ids. TD_EUNSUPPORTED with the reason, and no
+ * key set. */
 int  td_gguf_put_vocabulary(td_gguf_out *, const char *json, size_t size, int64_t ids,
                             td_error *error);
 /* The file's tokenizer as the texts of a tokenizer.json and a tokenizer_config.json; free() them.
- * TD_EUNSUPPORTED or TD_EFORMAT with the reason, without texts. */
+ * TD_EUNSUPPORTED or TD_EFORMAT with the reason, and no texts. */
 int  td_gguf_read_tokenizer(const td_gguf *, char **json, char **config, td_error *error);
 /* The same as files in a folder. */
 int  td_gguf_write_tokenizer(const td_gguf *, const char *folder, td_error *error);

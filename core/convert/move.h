@@ -6,7 +6,7 @@
 #include "io/safetensors.h"
 #include "tandem/kind/format.h"
 
-/* The elements of one tensor to write: those of `from` times `scale`, less `shift` (with `back`:
+/* The elements of one tensor to write: those of `from` times `scale`, minus `shift` (with `back`:
  * plus `shift`, times `scale`) or, without `from`, all `fill`. */
 typedef struct td_move {
     const td_stored *from; /* of an open file */

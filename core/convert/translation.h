@@ -44,7 +44,7 @@ int  td_translate_read(const td_part *format, td_record *settings, const td_tens
                        td_translated *out, td_error *error);
 void td_translated_free(td_translated *);
 
-/* The tensor that a parameter is written to, or read from; NULL: none does. */
+/* The tensor that a parameter is written to, or read from; NULL: there is none. */
 const td_translated_tensor *td_translated_of(const td_translated *, const char *parameter);
 /* A tensor by its name in the file; NULL: there is none. */
 const td_translated_tensor *td_translated_named(const td_translated *, const char *name);

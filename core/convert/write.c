@@ -67,7 +67,7 @@ static void print_others(td_session *s, const td_convert_out *how, td_text *out)
             td_text_print(out, "%s '%s'", out->size ? "," : "; formats that can:", p->name);
     }
     if (!out->size)
-        td_text_print(out, "; no other format can, either");
+        td_text_print(out, "; no other format can either");
 }
 
 static int check_container(job *j, const td_part *format, td_error *error)

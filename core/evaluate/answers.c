@@ -189,7 +189,7 @@ static int on_token(void *arg)
     return code ? code : report(j, done);
 }
 
-/* The texts of this rank's items, each behind its length. */
+/* The texts of this rank's items, each after its length. */
 static void put_texts(const td_answers_job *j, td_text *out)
 {
     for (int64_t k = td_team_rank(team_of(j)); k < j->count; k += td_team_size(team_of(j))) {

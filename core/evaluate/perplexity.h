@@ -21,7 +21,7 @@ typedef struct td_evaluate_spec {
     bool            no_bytes; /* tokens do not stand for all bytes of their text: leave out bits per
                                 * byte */
     /* The processes that share the batches; NULL: this one alone. All of them call td_evaluate with
-     * the same parameters, and all get the same scores, bit for bit those of a single process. */
+     * the same parameters, and all get the scores of a single process, bit for bit. */
     td_team        *team;
 } td_evaluate_spec;
 

@@ -15,7 +15,7 @@
  * computed by products of the same lengths in every batch. On a processor with AVX2 its bits are
  * the same for every batch size and number of threads; elsewhere the last few may differ. With a
  * `decoder`, the last few may also differ between an item that is scored alone and one that is
- * scored beside others of its question.
+ * scored alongside others of its question.
  */
 #ifndef TD_EVALUATE_SCORE_H
 #define TD_EVALUATE_SCORE_H

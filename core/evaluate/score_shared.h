@@ -7,8 +7,8 @@
 #include "tandem/embed.h"
 
 /* Set shared[i] for the items [count] that td_score_shared should score: at least two in a row with
- * the same given tokens, if these are enough to be worth it and a target has several tokens (those
- * of one token each share a row of a batch anyway). None if the device is not the host, because
+ * the same given tokens, if these are enough to be worth it and a target has several tokens
+ * (targets of one token share a row of a batch anyway). None if the device is not the host, because
  * batches use it better than one question at a time. */
 void td_score_find_shared(const td_decoder_options *, const td_scored *items, int64_t count,
                           bool *shared);

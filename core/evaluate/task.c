@@ -107,9 +107,9 @@ const td_option td_task_table[] = {
                    "ways to find the answer in a generated text; if empty, the whole text is the "
                    "answer"),
     TD_OPTION_PARTS(O, metrics, metric_kind,
-                    "metrics for choices score a multiple choice, the others a generated text"),
+                    "metrics for choices score the choices, the others generated text"),
     TD_OPTION_FLOAT(O, chance, -1, -1, 100,
-                    "the score of random guessing; -1: from the number of choices"),
+                    "the score of random guessing; -1: computed from the number of choices"),
     TD_OPTION_END
 };
 #undef O

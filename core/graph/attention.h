@@ -6,7 +6,7 @@
 #include "graph/graph.h"
 #include "tandem/ops.h"
 
-/* One "attend" of the graph. An attention that compares two softmax maps has two of them. */
+/* One "attend" of the graph. An attention that compares two softmax maps has two such nodes. */
 typedef struct td_attention_node {
     const char *path;                 /* "model.decoder.layers.0.self_attn" */
     int64_t     layer;                /* the last number in the path; -1 if it has none */

@@ -32,7 +32,7 @@ typedef enum td_node_kind {
     TD_NODE_VARIABLE,
     TD_NODE_INPUT,
     TD_NODE_CONSTANT,
-    TD_NODE_ERROR /* one per graph, in place of everything that could not be built */
+    TD_NODE_ERROR /* one per graph, which stands for everything that could not be built */
 } td_node_kind;
 
 struct td_node {
@@ -144,11 +144,12 @@ td_tensor *td_simplify(td_graph_full *, const td_op *, td_tensor *const *in, int
  * adding and scaling; false: it depends on something else. */
 bool td_number_at(const td_value *, int64_t flat, const td_batch *, double *out);
 
-/* Share of query-key pairs that an attention node's rule shows; 1 where the batch cannot tell.
- * `room`: td_mask_room integers for masks that the graph computes; NULL: allocated for the call. */
+/* Share of query-key pairs that an attention node's rule shows; 1 where that does not follow from
+ * the batch. `room`: td_mask_room integers for masks that the graph computes; NULL: allocated for
+ * the call. */
 double  td_visible_pairs(const td_node *, const td_batch *, int32_t *room);
 int64_t td_mask_room(const td_node *);
-/* Whether two attention nodes show the same pairs of every batch. */
+/* Whether two attention nodes show the same pairs for every batch. */
 bool    td_same_mask(const td_node *, const td_node *);
 
 const char *td_dtype_name(int dtype); /* "f32" */

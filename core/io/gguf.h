@@ -3,7 +3,7 @@
  *
  * Files come from strangers, so opening checks all of a file's keys and tensors before anything in
  * them is used: sizes, bounds, names and overlaps. Reading takes versions 2 and 3, little-endian;
- * writing makes version 3. */
+ * writing produces version 3. */
 #ifndef TD_IO_GGUF_H
 #define TD_IO_GGUF_H
 
@@ -54,7 +54,7 @@ const td_gguf_value *td_gguf_get(const td_gguf *, const char *key);
 
 /* Item i of numbers or booleans; 0 for a text. Integers are exact up to 2^53. */
 double      td_gguf_number(const td_gguf_value *, uint64_t i);
-/* The text at `*at`, which begins at `data` and moves on to the next text. It is not terminated. */
+/* The text at `*at`, which is `data` at first and is moved to the next text. It is not terminated. */
 const char *td_gguf_text(const unsigned char **at, size_t *size);
 
 /* Tensor i < count, in the file's order. Dims are row-major, as everywhere here: the last is the
@@ -84,7 +84,7 @@ void td_gguf_out_free(td_gguf_out *);
  * tensors of Q8_0 whose rows do not divide into blocks. */
 int td_gguf_type_for(int type, int rank, const int64_t *dim);
 
-/* Write a file: first the keys, then the tensors. A streamed tensor is asked for whole blocks. */
+/* Write a file: first the keys, then the tensors. A streamed tensor is requested in whole blocks. */
 int td_gguf_write(const char *path, const td_gguf_out *, const td_stored *tensors, size_t count,
                   td_error *error);
 

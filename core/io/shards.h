@@ -1,6 +1,6 @@
-/* shards.h - the tensors of a folder: those of model.safetensors, or of the files that
- * model.safetensors.index.json lists, as for large models from Hugging Face; or those of a file of
- * either format. [main] */
+/* shards.h - the tensors of a folder (model.safetensors, or the files that
+ * model.safetensors.index.json lists, as for large models from Hugging Face) or of a file of either
+ * format. [main] */
 #ifndef TD_IO_SHARDS_H
 #define TD_IO_SHARDS_H
 

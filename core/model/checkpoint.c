@@ -97,7 +97,7 @@ static int check_tensor(const td_variable *x, const td_stored *t, const char *pa
     return 0;
 }
 
-/* Doubles that a backend computes in: by way of floats they would be rounded. */
+/* Doubles that a backend computes in: passing through floats would round them. */
 static int load_doubles(td_variable *x, const td_stored *t, const char *path,
                         const td_device *device, td_error *error)
 {
@@ -120,7 +120,7 @@ static int load_one(td_variable *x, const td_stored *t, const char *path, const 
     int    code = check_tensor(x, t, path, error);
     if (code)
         return code;
-    /* doubles into doubles: by way of float they would lose digits */
+    /* doubles into doubles: passing through float would lose digits */
     if (td_device_real(device) == TD_F64 && t->type == TD_STORED_F64)
         return load_doubles(x, t, path, device, error);
     values = malloc((size_t)x->count * sizeof *values + 1);
@@ -466,7 +466,7 @@ static void no_such_step(const char *directory, int64_t step, char *const *names
             n += (size_t)snprintf(steps + n, sizeof steps - n, "%s%" PRId64, n ? ", " : "",
                                   step_of(names[i]));
     td_fail(error, TD_ECONFIG,
-            "there is no checkpoint of step %" PRId64 " in '%s', which has those of steps %s", step,
+            "there is no checkpoint of step %" PRId64 " in '%s', which has steps %s", step,
             directory, n ? steps : "(none)");
 }
 

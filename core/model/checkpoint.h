@@ -73,8 +73,8 @@ int td_checkpoint_latest(const char *directory, char **latest, td_error *error);
  * none, or no memory. */
 char *td_checkpoint_of_step(const char *directory, int64_t step, td_error *error);
 
-/* Remove all but the last `keep` (0: keep all) and that of step `best`, and whatever a crash left
- * half written. If one cannot be removed, the others still are; the first error is returned. */
+/* Remove all but the last `keep` (0: keep all) and the one of step `best`, and whatever a crash
+ * left half written. If one cannot be removed, the others still are; the first error is returned. */
 int td_checkpoint_prune(const char *directory, int64_t keep, int64_t best, td_error *error);
 
 /* If `file` is in a checkpoint (a link is followed), check that it has not changed since it was

@@ -67,10 +67,10 @@ int td_model_backward(const td_model *, td_variables *, td_built *, bool add, td
 int td_model_read(const td_model *, td_variables *, const td_batch *batch, td_graph **graph,
                   td_architecture_out *out, td_error *error);
 
-/* Single tokens: forward only, without the loss. Besides those of the architecture the batch has
- * the arrays "scored" and "scored_labels" (i32 [n], n a multiple of td_model_tokens_piece):
- * positions in the flat labels, and the tokens to score there, which may differ from the batch's
- * own. Free the graph; after a failure there is none. */
+/* Single tokens: forward only, without the loss. Besides the architecture's arrays, the batch has
+ * "scored" and "scored_labels" (i32 [n], n a multiple of td_model_tokens_piece): positions in the
+ * flat labels, and the tokens to score there, which may differ from the batch's own. Free the
+ * graph; after a failure there is none. */
 typedef struct td_tokens {
     td_graph  *graph;
     td_tensor *nll;  /* [n, 1]: of each label, in nats */

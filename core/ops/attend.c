@@ -78,8 +78,8 @@ static int check_bias(td_tensor *const *in, td_error *error)
                   table->dim[1] < 1 || !in[TD_ATTEND_Q_POSITION] || !in[TD_ATTEND_K_POSITION]))
         return td_fail(
             error, TD_EGRAPH,
-            "a bias table must be real [%lld heads, distances], not empty, and come with "
-            "positions of queries and keys",
+            "a bias table must be real [%lld heads, distances], not empty, and needs the positions "
+            "of queries and keys",
             (long long)q->dim[1]);
     if (dense && (dense->dtype != q->dtype || dense->rank != 4 ||
                   !is_or_one(dense->dim[0], q->dim[0]) || !is_or_one(dense->dim[1], q->dim[1]) ||

@@ -50,5 +50,5 @@ static void flops(td_tensor *const *in, int n, td_tensor *const *out, const td_a
     f->matmul = f->visible = 2.0 * (double)td_count(out[0]) * (double)td_dim(in[0], -1);
 }
 
-TD_DEFINE_OP(td_op_matmul, "matmul", 2, 3, "matrix product, plus a summand", .infer = infer,
-             .vjp = vjp, .flops = flops, .accumulate_in = 3, .accumulate_out = 0);
+TD_DEFINE_OP(td_op_matmul, "matmul", 2, 3, "matrix product, plus an optional summand",
+             .infer = infer, .vjp = vjp, .flops = flops, .accumulate_in = 3, .accumulate_out = 0);

@@ -73,7 +73,7 @@ typedef struct td_node_plan {
     td_place  place[TD_MAX_OUTPUTS];
     bool      placed[TD_MAX_OUTPUTS];
     td_value *accumulate; /* the summand that this node starts from, folded into it */
-    bool      folded;     /* an `add` that a product does on the way: never scheduled */
+    bool      folded;     /* an `add` that a product includes: never scheduled */
     int32_t   written;    /* a variable: the last node, of those passed so far, that writes to it */
     int32_t   changed;    /* a variable: calls planned when it was last written to */
     int32_t   copied;     /* a view: calls planned when it was taken */
@@ -89,7 +89,7 @@ typedef struct td_recent_cast {
     td_place from, to;
 } td_recent_cast;
 
-/* A parameter that is collected, or a gradient that is delivered, between call at - 1 and call at. */
+/* A parameter that is gathered, or a gradient that is delivered, between call at - 1 and call at. */
 typedef struct td_transfer {
     int32_t      at;
     bool         delivers;

@@ -141,7 +141,7 @@ int td_device_read(const td_device *, void *host, const void *device, size_t byt
 int  td_variables_allocate(td_variables *, const td_device *, int real, td_error *error);
 void td_variables_release(td_variables *, const td_device *);
 /* Give all variables their initial values: a function of seed, name and element, so models share
- * those of the parameters that they have in common. */
+ * the values of the parameters that they have in common. */
 int  td_variables_initialize(td_variables *, const td_device *, int real, uint64_t seed,
                              td_error *error);
 /* After a parameter was written to by other means than these functions and plans: write its copy in
@@ -152,7 +152,7 @@ void td_variables_reach(td_variables *, const td_remote *);
 /* Bytes as they are in memory, also of an absent variable. */
 int  td_variable_read_bytes(const td_variable *, const td_device *, size_t offset, size_t bytes,
                             void *out, td_error *error);
-/* Write or read all elements, as floats; also write those of an absent one. */
+/* Write or read all elements, as floats; an absent variable can be written, too. */
 int  td_variable_set(td_variable *, const td_device *, int real, const float *values,
                      td_error *error);
 int  td_variable_get(const td_variable *, const td_device *, int real, float *values,
@@ -166,8 +166,8 @@ int td_variable_read(const td_variable *, const td_device *, int real, int64_t f
 /* Read elements [first, first + count); no more than these leave the device. */
 int td_variable_slice(const td_variable *, const td_device *, int real, int64_t first,
                       int64_t count, float *values, td_error *error);
-/* XXH3 of the parameters, in order of declaration: of all bytes, or, beyond 64 MiB in all (8 MiB in a
- * device's own memory), of the first part of each, in proportion. */
+/* XXH3 of the parameters, in order of declaration: of all their bytes up to 64 MiB (8 MiB in a
+ * device's own memory); beyond that, of a first part of each, in proportion to its size. */
 int td_variables_hash(const td_variables *, const td_device *, uint64_t *hash, td_error *error);
 
 #endif

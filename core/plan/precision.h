@@ -3,7 +3,7 @@
  * A graph of td_graph_options.narrow computes in bf16 what its rules say, op by op. Nothing else is
  * aware of it: tensors keep the dtype of the graph's reals, so plugins, gradients and lowerings are
  * written once. The planner decides for each value where it is stored, takes the kernel of that
- * dtype, and inserts casts; what has no kernel in bf16 runs in the wide dtype, by way of casts.
+ * dtype, and inserts casts; what has no kernel in bf16 runs in the wide dtype, between casts.
  *
  * The wide dtype is the graph's `real`. Parameters, gradients and states of optimizers are wide. A
  * parameter that products read has a copy in bf16, which the plan of the update writes.

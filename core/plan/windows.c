@@ -2,13 +2,13 @@
  * it is used.
  *
  * A *window* is a storage of the arena that stands for a parameter from one of its readers to a later
- * one. Before the first of them the parameter is collected from its owner; until the next window it
+ * one. Before the first of them the parameter is gathered from its owner; until the next window it
  * takes no memory. A gradient is a storage of the arena from the call that writes it first to the one
  * that writes it last; then it is delivered, and its memory is reused.
  *
- * Collecting and delivering is done by all processes together, so the order of a plan's transfers must
- * be that of every other plan for the same purpose, whatever its shape. So it depends on the order of
- * reads alone, and td_plan_order lets the host compare.
+ * Gathering and delivering are done by all processes together, so the order of a plan's transfers
+ * must be that of every other plan for the same purpose, whatever its shape. So it depends on the
+ * order of reads alone, and td_plan_order lets the host compare.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -17,7 +17,7 @@
 #include "tandem/random.h"
 
 /* Reads of other shared parameters after which a parameter is given back: those of two layers or so.
- * Between the forward and the backward pass of the last layers, it is not worth collecting again. */
+ * Between the forward and the backward pass of the last layers, it is not worth gathering again. */
 enum { DISTANCE = 16 };
 
 static const td_variable *shared_variable(const td_storage *s, int kind)

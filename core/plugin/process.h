@@ -32,7 +32,7 @@ typedef struct td_process {
     struct {
         dev_t device;
         ino_t inode;
-    } output[2]; /* the files of descriptors 1 and 2 */
+    } output[2]; /* stdout and stderr: the files of descriptors 1 and 2 */
 } td_process;
 
 /* One thing that has changed: "the locale", and the change, or "". */

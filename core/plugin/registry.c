@@ -15,7 +15,7 @@
 
 extern const td_plugin *const td_core_ops[]; /* core/ops/list.c */
 
-/* Stands in place of an index of the search path. */
+/* Stands for an index of the search path. */
 #define BY_FILE ((size_t)-1) /* the module was named by its file */
 
 typedef struct found {

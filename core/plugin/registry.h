@@ -39,8 +39,8 @@ void         td_registry_free(td_registry *);
  * already keeps its place, and plugins found before are kept. */
 void td_registry_add_path(td_registry *, const char *directory);
 
-/* Load one module by its file. Its plugins come before those of the same names that the search path
- * would find. NULL with `error`. */
+/* Load one module by its file. Its plugins come before any of the same name on the search path.
+ * NULL with `error`. */
 const td_module *td_registry_add_module(td_registry *, const char *path, td_error *error);
 
 /* 0, or TD_EPLUGIN with a message if a directory cannot be read. */

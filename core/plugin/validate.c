@@ -233,7 +233,7 @@ static const char *wrong_op(const td_op *o)
     }
     if (o->accumulate_in < 0 || o->accumulate_in > o->max_inputs || o->accumulate_out < 0 ||
         o->accumulate_out >= TD_MAX_OUTPUTS)
-        return "accumulates an input or into an output that it does not have";
+        return "accumulates an input, or into an output, that it does not have";
     return NULL;
 }
 

@@ -12,7 +12,7 @@ void   td_figure_begin(td_doc_figure *, const char *x, const char *y, size_t ser
 void   td_figure_amounts(td_doc_figure *, double low, double high);
 /* Begin the first of several plots, "plot ", or continue with ", ". `n` counts them. */
 void   td_figure_next(td_doc_figure *, size_t *n);
-/* The colour of series k, and for lines without points, `dashed`, its dashes. */
+/* The colour of series k and, for lines without points (`dashed`), its dashes. */
 void   td_figure_style(td_doc_figure *, size_t k, bool dashed);
 /* gnuplot's number for the shape of series k's points: hollow once the colours repeat. */
 size_t td_figure_point(size_t k);

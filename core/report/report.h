@@ -1,4 +1,4 @@
-/* report.h - what runs have shown, as a page to read, print and cite: `tandem report`.
+/* report.h - the results of runs, as a page to read, print and cite: `tandem report`.
  *
  *     DIRECTORY/index.html   everything in one file, which needs no network and no script
  *               report.md    the same as Markdown

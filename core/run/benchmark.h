@@ -8,7 +8,7 @@ enum { TD_BENCHMARK_OPS = 128 };
 
 /* Steps of train.micro_batch random sequences on each process. */
 typedef struct td_benchmark {
-    int            processes; /* tokens, FLOPs and rates below are those of all of them together */
+    int            processes; /* tokens, FLOPs and rates below are totals over all of them */
     double         seconds;   /* seconds per step, the median */
     int64_t        steps;     /* measured */
     int64_t        examples;  /* of a step */

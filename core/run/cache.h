@@ -5,7 +5,7 @@
 #include "run/session.h"
 
 /* run.dir/cache, created if necessary: the runs of run.dir share it, as models that are compared
- * read the same text. If it cannot be written, as beside another user's run, the user's own cache
+ * read the same text. If it cannot be written, as for another user's run, the user's own cache
  * directory (XDG_CACHE_HOME), with a note. free() it; NULL with `error`. */
 char *td_session_cache(td_session *, td_error *error);
 

@@ -24,7 +24,7 @@ typedef struct td_compare_options {
     bool               untested; /* scores and groups only, no pairs */
     int64_t            draws;    /* of a bootstrap; 0: 10000 */
     uint64_t           seed;
-    /* [count]: runs of the same label are a group of that name; NULL: configs tell the groups */
+    /* [count]: runs of the same label are a group of that name; NULL: configs decide */
     const char *const *labels;
     bool               unscored; /* accept runs without results */
     /* Whether groups a and b are to be tested; NULL: all pairs. With many groups most tests would

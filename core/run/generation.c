@@ -108,7 +108,7 @@ static void close_job(job *j)
 
 /* ---- generating ------------------------------------------------------------------------------ */
 
-/* Replaces zeros by the defaults; other values are copied. */
+/* Replaces zeros with the defaults; other values are copied. */
 static td_generate_options options_of(const td_generation *g)
 {
     td_generate_options o = { .sampling = td_sampling_greedy(),

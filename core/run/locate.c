@@ -61,7 +61,7 @@ static char *best_of(const char *checkpoints, const char *newest, td_error *erro
     best = td_checkpoint_of_step(checkpoints, p.best_step, &why);
     if (!best)
         td_fail(error, why.code,
-                "the best score, %.4f, is that of step %" PRId64
+                "the best score, %.4f, is from step %" PRId64
                 ", whose checkpoint is not in '%s': was train.keep_best = false?",
                 p.best, p.best_step, checkpoints);
     return best;

@@ -19,7 +19,7 @@ void td_run_place_free(td_run_place *);
  * NULL with `errors`. */
 td_config *td_run_place_config(const td_run_place *, td_errors *errors);
 
-/* Use the directory where the run was found, not that in its config: the run may have been
+/* Use the directory where the run was found, not the one in its config: the run may have been
  * moved. */
 int   td_run_place_enter(const td_run_place *, td_session *, td_error *error);
 /* The parameter file of the named checkpoint, or of checkpoint `step` of the session's run, a

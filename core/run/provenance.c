@@ -62,8 +62,8 @@ static void print_processes(const td_session *s, char out[32])
         snprintf(out, 32, "%d", td_team_size(s->team));
 }
 
-/* What names the held-out text alone, in `out`; "": the data has no fingerprint. It is opened a second
- * time, since that of training has another fingerprint. */
+/* What identifies the held-out text alone, in `out`; "": the data has no fingerprint. It is opened
+ * a second time, since that of training has another fingerprint. */
 static int print_held_out(td_session *s, char out[32], td_error *error)
 {
     const td_data *d = (const void *)s->x->data.plugin;
@@ -219,14 +219,13 @@ static int judge_held_out(td_session *s, const char *was, const char *is, td_err
     if (!td_session_allows(s, "data"))
         return td_fail(
             error, TD_ECONFIG,
-            "the held-out text is not the one that the run in '%.900s' was trained beside "
-            "(saved: %s, found: %s), so the run may have been trained on it: restore the "
+            "the held-out text is not that of the run in '%.900s' (saved: %s, found: %s), so the "
+            "run may have been trained on it: restore the "
             "files that data names, or score this text all the same (--allow data)",
             td_session_directory(s), was, is);
     td_log_line(
         s->log, TD_LOG_WARN,
-        "the held-out text is not the one that the run was trained beside: allowed; the run "
-        "may have been trained on it");
+        "the held-out text is not the run's own: allowed; the run may have been trained on it");
     return 0;
 }
 
@@ -245,8 +244,8 @@ int td_run_check_held_out(td_session *s, const char *weights, td_error *error)
         code = judge_held_out(s, was, is, error);
     else if (!*was && *word(j, "records"))
         td_log_line(s->log, TD_LOG_INFO,
-                    "the checkpoint '%s', of an older version, does not say which held-out text it "
-                    "was trained beside: unchecked",
+                    "the checkpoint '%s', of an older version, does not record its run's held-out "
+                    "text: unchecked",
                     checkpoint);
     json_decref(j);
     free(about);

@@ -20,7 +20,7 @@ int   td_run_check_held_out(td_session *, const char *weights, td_error *error);
  * another instruction set) are a warning. */
 int   td_run_compare(const td_run_directory *, const td_session *, const char *about,
                      td_error *error);
-/* What can be known of the files that the data names without reading them. */
+/* What can be known, without reading them, about the files that the data names. */
 typedef struct td_text_stamp {
     char   of[17]; /* a hash of names, sizes and times */
     time_t newest; /* the last change of any of them */

@@ -1,4 +1,4 @@
-/* replies.c - answers as bytes: a head of fixed size, ids, text. */
+/* replies.c - answers as bytes: a header of fixed size, ids, text. */
 #include "run/replies.h"
 
 #include <stdlib.h>

@@ -96,7 +96,7 @@ static void check_judge(const td_experiment *x, td_errors *errors)
     const char             *key = task ? "train.score_every" : "train.evaluate_every";
     if (task && strncmp(t->best, "tasks.", strlen("tasks.")) != 0)
         td_errors_add(errors,
-                      "%s: train.best = \"%s\" names no score: it takes that of a task, such as "
+                      "%s: train.best = \"%s\" names no score: it takes a task's score, such as "
                       "tasks.boolq or tasks.boolq.acc; leave it out for the held-out NLL",
                       td_config_origin(x->config, "train.best"), t->best);
     if ((task || t->score_every > 0) && !x->tasks.names.count)

@@ -55,7 +55,7 @@ struct td_session {
     bool       inputs_end; /* the loaded parameters were trained on inputs that end in eos */
 
     td_team     *team;     /* the processes of a training; NULL: this one alone */
-    int64_t      imagined; /* processes that descriptions are for; 0: those of the team */
+    int64_t      imagined; /* processes that descriptions are for; 0: the team's */
     td_engine   *engine;   /* allocated; NULL if the session holds no parameters yet */
     td_engine   *sketch;   /* planned but never allocated, for descriptions */
     /* Why the config's backend cannot be used on this machine: the sketch is then planned for the
@@ -89,7 +89,7 @@ struct td_session {
 
 /* ---- opening --------------------------------------------------------------------------------- */
 
-/* td_session_open, but with TD_NEED_ bits in place of a purpose, and with a log that the caller
+/* td_session_open, but with TD_NEED_ bits instead of a purpose, and with a log that the caller
  * keeps. All errors of the config are in `errors`; any other error is in `error`. Returns NULL
  * after either. */
 td_session *td_session_begin(const td_session_options *, unsigned needs, td_journal *log,
@@ -120,9 +120,9 @@ td_engine *td_session_engine(const td_session *, bool updates, td_error *error);
 td_engine *td_session_sketch(td_session *, td_error *error);
 /* The parameters are about to change: discard what was made from them. */
 void       td_session_forget_layouts(td_session *);
-/* Replace the session's engine by one that is not planned yet. */
+/* Replace the session's engine with one that is not planned yet. */
 int        td_session_replace(td_session *, bool updates, td_error *error);
-/* Replace the session's engine by one that has the model's parameters by name and shape, but no
+/* Replace the session's engine with one that has the model's parameters by name and shape, but no
  * memory for them: for looking at files. */
 int        td_session_declare(td_session *, td_error *error);
 /* Make sure that the session holds parameters. Otherwise they get initial values, and evaluation
@@ -145,7 +145,7 @@ int  td_session_open_tokenizer(td_session *, td_error *error);
 int  td_session_open_data(td_session *, td_error *error);
 /* The same on all ranks. The leader prepares what is missing; the others read it afterwards. */
 int  td_session_open_data_together(td_session *, td_error *error);
-/* Prepare the same shards as opening the data, but do not open it. */
+/* Prepare the shards that opening the data would, without opening it. */
 int  td_session_prepare_data(td_session *, td_error *error);
 void td_session_close_data(td_session *);
 /* Open the data a second time, with held-out records of `length` tokens, and use it instead of the
@@ -176,7 +176,7 @@ td_decoder_options td_session_decoder(const td_session *);
 /* How training or evaluation arranges its batches; before td_session_open_data it has no data. */
 td_arrange_spec  td_session_feed(const td_session *);
 td_evaluate_spec td_session_evaluation_spec(const td_session *);
-/* The processes of a run: those of the team, or those that a description imagines. */
+/* The number of processes of a run: the team's, or the one that a description assumes. */
 int              td_session_processes(const td_session *);
 /* Make micro-batches smaller if there are fewer than processes. Refused where that changes results. */
 int              td_session_share_out(td_session *, td_error *error);

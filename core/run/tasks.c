@@ -200,7 +200,7 @@ td_tasks_request td_tasks_configured(const td_session *s)
                                .chat = o->chat };
 }
 
-/* Whether an answer is scored behind the space that a task has by default. */
+/* Whether an answer is scored after the space that a task has by default. */
 static bool adds_space(const td_task *t)
 {
     return t->options.output_type != TD_GENERATE_UNTIL &&
@@ -366,7 +366,7 @@ td_group_score td_tasks_group(const td_tasks *t, size_t k)
     double         variance = 0;
     for (size_t i = 0; i < t->finished; i++) {
         const td_score_line *own = t->answers[i].lines;
-        /* ChrF beside accuracies: all in parts of one */
+        /* ChrF is averaged with accuracies: all as fractions of one */
         double               scale = own->percent ? 0.01 : 1;
         if (!is_in(t->tasks[i], g.name))
             continue;

@@ -55,14 +55,15 @@ int     td_team_agree(td_team *, int code, td_error *error);
  * nothing. td_team_end_solo includes td_team_agree. */
 void    td_team_begin_solo(td_team *);
 int     td_team_end_solo(td_team *, int code, td_error *error);
-/* From now on the leader can read and write, in a solo, the variables of this engine that only another
- * rank has (td_remote): the others, which wait for the end of the solo, answer. NULL: no more. */
+/* From now on the leader can read and write, during a solo, the variables of this engine that only
+ * another rank has (td_remote); the others serve them while they wait for the solo to end. NULL: no
+ * more. */
 void    td_team_lend(td_team *, td_engine *);
 /* Everyone gets the leader's `data`, .. */
 int     td_team_share(td_team *, void *data, size_t bytes, td_error *error);
 /* .. or the data of rank `root`. */
 int     td_team_share_from(td_team *, void *data, size_t bytes, int root, td_error *error);
-/* Everyone gets the leader's parameters, and the optimizer states, that all ranks have. */
+/* Everyone gets the leader's parameters and optimizer states, as far as all ranks have them. */
 int     td_team_share_variables(td_team *, td_engine *, td_error *error);
 /* Everyone gets each parameter from the rank that updates it (model/shard.h). */
 int     td_team_share_owned(td_team *, td_engine *, td_error *error);

@@ -284,7 +284,7 @@ static void place(const td_dealing *d, int r, int64_t at, int64_t count, const c
 
 static int64_t slices_of_owner(const td_dealing *d, int r) { return d->bound[r + 1] - d->bound[r]; }
 
-/* Ranks exchange equally much, so all take part until the longest is through. */
+/* Ranks exchange equal amounts, so all take part until the longest is done. */
 int td_dealing_finish(td_dealing *d, td_error *error)
 {
     int     size = td_team_size(d->team), own = td_team_rank(d->team);

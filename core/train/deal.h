@@ -13,7 +13,8 @@
  *
  * The gradients of a round belong to neighbouring micro-batches. Of each gradient, every rank adds up one
  * slice: along the tree for "exact", and for "fast" in the order of micro-batches, which is the same on
- * any number of ranks from 2. (One shards nothing: its plan adds within the backward pass.)
+ * any number of ranks from 2. (A single rank shards nothing: its plan adds within the backward
+ * pass.)
  */
 #ifndef TD_TRAIN_DEAL_H
 #define TD_TRAIN_DEAL_H

@@ -48,7 +48,8 @@ static inline bool td_trainer_every(int64_t step, int64_t interval)
 
 enum { TD_SPIKES_FROM = 20 }; /* steps until the average of the norm is worth comparing with */
 
-/* Open what every rank computes steps with, from t->progress on. Close it even after a failure. */
+/* Open what every rank needs to compute steps, starting at t->progress. Close it even after a
+ * failure. */
 int     td_trainer_open_steps(trainer *, td_error *error);
 void    td_trainer_close_steps(trainer *);
 /* How many micro-batches of a step this rank computes. */

@@ -1,5 +1,5 @@
-/* memory.h - the memory in which gradients are added up: that of the device where it can be done there, so
- * that nothing passes through the host; otherwise the host's.
+/* memory.h - the memory in which gradients are added up: the device's if its backend can add there,
+ * so that nothing passes through the host; otherwise the host's.
  *
  *     td_memory m = { .device = device, .on_device = td_memory_can(device) };
  *     char *sum = td_memory_take(&m, bytes);

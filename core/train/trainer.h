@@ -15,8 +15,8 @@
 #include "train/options.h"
 #include "train/reduce.h"
 
-/* Scores of the current parameters besides the held-out loss: those of tasks. They read parameters
- * and change nothing that a step depends on. */
+/* Scores of the current parameters besides the held-out loss: the scores of tasks. They read
+ * parameters and change nothing that a step depends on. */
 typedef struct td_scoring {
     const td_metric *metrics; /* [n] */
     size_t           n;
@@ -52,8 +52,8 @@ typedef struct td_trainer_spec {
     double                  peak;  /* the machine's rate of matrix products, FLOP/s; 0: unknown */
     double                  guess; /* a cross-entropy well above that of guessing; 0: unknown */
     const td_training      *watch; /* callbacks */
-    /* NULL: this process alone. Of several processes, only the leader uses the directory, `resume`,
-     * the loggers and the scores; the others get the state from it. */
+    /* NULL: this process alone. With several processes, only the leader uses the directory,
+     * `resume`, the loggers and the scores; the others get the state from it. */
     td_team                *team;
     /* warn about a rank that takes this many times as long as the median rank; 0: never */
     double                  straggler;

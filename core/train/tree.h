@@ -17,7 +17,7 @@ typedef struct td_partial {
     int64_t lo, hi;
 } td_partial;
 
-/* Where the micro-batches of a node are split: at lo + a power of two. */
+/* The index at which a node's micro-batches are split: lo + a power of two. */
 int64_t td_partial_split(td_partial);
 
 /* The sums that wait for their siblings, from left to right, like the digits of a binary counter. */

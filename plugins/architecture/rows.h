@@ -130,7 +130,7 @@ static inline int32_t first_token(const td_special *s)
 /* ---- batches made elsewhere ------------------------------------------------------------------ */
 
 /* The i32 array `name` [rows, columns] with ids below `vocab` (0: unchecked), or NULL and an error.
- * An array without data, here and below, only tells its shape (describe). */
+ * An array without data, here and below, only gives its shape (describe). */
 static inline const td_array *need_ids(const td_batch *b, const char *name, int64_t vocab,
                                        td_error *error)
 {

@@ -16,8 +16,8 @@ HEADS_FIRST(struct sliding_window, heads);
 static const td_option options[] = {
     HEADS_SIZES,
     TD_OPTION_INT(struct sliding_window, window, 4096, 1, 1 << 30,
-                  "tokens that self-attention looks back over, itself included; in an encoder, it "
-                  "looks as many ahead"),
+                  "tokens that self-attention looks back over, including the current one; in an "
+                  "encoder, it looks as many ahead"),
     HEADS_QKV_NORM,
     HEADS_OUTPUT_NORM,
     HEADS_BIAS_AND_EPS,

@@ -12,7 +12,7 @@ HEADS_FIRST(struct softmax, heads);
 static const td_option options[] = {
     HEADS_SIZES,
     TD_OPTION_INT(struct softmax, window, 0, 0, 1 << 30,
-                  "tokens that self-attention looks back over, itself included; 0: all"),
+                  "tokens that self-attention looks back over, including the current one; 0: all"),
     HEADS_QKV_NORM,
     HEADS_OUTPUT_NORM,
     HEADS_BIAS_AND_EPS,

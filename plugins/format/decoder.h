@@ -44,7 +44,7 @@ struct shape {
     bool    tied, bias, mlp_bias;
     bool    qk_scale; /* the norms of queries and keys have scales of their own */
     bool    scale;    /* the other norms do */
-    double  last;     /* factor of the last norm: that of the logits */
+    double  last;     /* factor of the last norm, which stands for the logits' */
 };
 
 /* A norm's scale: the parameter times `factor`, or that factor alone. */
@@ -171,7 +171,7 @@ static void write_decoder(const struct dialect *d, td_translation *t)
     td_put_bool(t, "tie_word_embeddings", s.tied);
     td_put_float(t, "attention_dropout", 0);
     write_dtype(t);
-    /* these formats have no scale of the logits, but the last norm can apply it */
+    /* these formats have no scale for the logits, but the last norm can apply it */
     if (!strcmp(td_ask_text(t, "model.logit_scale"), "rsqrt") && s.d_model > 0)
         s.last = 1 / sqrt((double)s.d_model);
     put_tensors(t, d, &s);

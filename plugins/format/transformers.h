@@ -76,7 +76,7 @@ static inline void ignore_idle(td_translation *t)
     char path[60];
     for (size_t k = 0; k < sizeof idle / sizeof *idle; k++)
         t->ask(t, idle[k]);
-    for (int k = 0; k < 64; k++) { /* several ends of a text */
+    for (int k = 0; k < 64; k++) { /* eos_token_id can be a list */
         snprintf(path, sizeof path, "eos_token_id.%d", k);
         t->ask(t, path);
     }

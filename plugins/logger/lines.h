@@ -88,7 +88,7 @@ static inline void lines_warn_of_missing(const lines *l, const td_logger_in *in)
                       l->path, (long long)l->last + 1, (long long)in->written);
 }
 
-/* An empty file gets its head. */
+/* An empty file gets its header. */
 static inline int lines_put_head(lines *l, td_error *error)
 {
     if (ftell(l->file) == 0)
@@ -161,7 +161,7 @@ static inline void lines_warn_of_loss(lines *l, const char *what)
     l->warned = true;
 }
 
-/* Before the lines of a step. Written behind the end of a file that was cut short, a line would
+/* Before the lines of a step. In a file that was cut short, a line written at the old end would
  * follow a hole. */
 static inline int lines_begin(lines *l, td_error *error)
 {
@@ -182,7 +182,7 @@ static inline int lines_end(lines *l, int64_t step, td_error *error)
 }
 
 /* Does the path still lead to the file that is open? If not, begin another. If that is impossible,
- * the directory is gone, too, which is not for a logger to say. */
+ * the directory is gone, too, which others report. */
 static inline int lines_find_file(lines *l, td_error *error)
 {
     struct stat mine, named;

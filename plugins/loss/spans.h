@@ -99,8 +99,8 @@ static inline bool side_open(struct side *s, const td_split_in *in, int64_t most
     return s->tokens && (s->documents || !documents) && (s->weights || !weights);
 }
 
-/* Append `token`, which is token `at` of the record or stands for it, with that one's document and
- * weight. */
+/* Append `token`, which is token `at` of the record or stands for it, with that token's document
+ * and weight. */
 static inline void side_add(struct side *s, const td_record *r, int32_t token, int64_t at)
 {
     if (s->documents)

@@ -28,7 +28,7 @@ static const td_option options[] = {
     TD_OPTION_FLOAT(struct xpos, base, 10000, 1, 1e12,
                     "ratio of the longest to the shortest wavelength"),
     TD_OPTION_FLOAT(struct xpos, scale_base, 512, 1, 1e9,
-                    "tokens over which a wave fades by its zeta"),
+                    "tokens over which a wave fades by a factor of its zeta"),
     TD_OPTION_FLOAT(struct xpos, gamma, 0.4, 0.001, 1e6,
                     "how evenly waves fade; the fastest has zeta = gamma / (1 + gamma)"),
     TD_OPTION_END

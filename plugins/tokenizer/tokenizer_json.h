@@ -58,7 +58,7 @@ static inline int byte_character(int byte)
     return byte == 173 ? 256 + 67 : byte;
 }
 
-/* The way back; -1: the character stands for no byte. */
+/* The inverse; -1: the character stands for no byte. */
 static inline int character_byte(int c)
 {
     int hidden = c - 256;
@@ -132,8 +132,8 @@ static inline void emit_begin(struct growing *j)
                 "  \"added_tokens\": [");
 }
 
-/* From the end of the added tokens to the model, which is to follow. Parts are JSON; `name` is that
- * of the id `begin`, NULL: none. */
+/* From the end of the added tokens to the model, which is to follow. Parts are JSON; `name` is the
+ * name of the id `begin`; NULL: none. */
 static inline void emit_steps(struct growing *j, const char *normalizer, const char *pre_tokenizer,
                               const char *decoder, int begin, const char *name)
 {

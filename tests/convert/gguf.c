@@ -23,7 +23,7 @@ Test(gguf, has_fewer_models_than_transformers)
                    "llama.attention.layer_norm_rms_epsilon would be 1.2345678912e-06, which single "
                    "precision cannot hold exactly",
                    LLAMA "model.norm.eps=1.2345678912e-6");
-    scratch_expect(2, "it can only be swiglu; no other format can, either",
+    scratch_expect(2, "it can only be swiglu; no other format can either",
                    LLAMA "--dtype q8_0 model.ffn.plugin=geglu --allow 'model.ffn*'");
     scratch_expect(1, "format 'llama' has no tensors of type q8_0",
                    "$T convert -c $C/gguf-llama/ours.cfg out --weights "

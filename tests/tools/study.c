@@ -351,7 +351,7 @@ Test(study, variants_with_other_text_are_named)
                      "    other = \"data.sources.0.name=\\\"others\\\"\";\n  };\n};\n");
     expect(
         0,
-        "other-s1-pretrain reads other text, or has another tokenizer, than plain-s1-pretrain, so "
+        "other-s1-pretrain differs in its text or tokenizer from plain-s1-pretrain, so "
         "their losses are not of the same tokens: data.sources[0].name: \"facts\" -> \"others\"\n",
         study("a", "show ../texts.cfg --no-measure"));
     expect(0, "1 lines",

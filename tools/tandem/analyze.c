@@ -195,7 +195,7 @@ static const td_flag flags[] = {
     { "--best", 0, "use the run's best checkpoint (train.best), not the newest" },
     { "--step", "N", "use the run's checkpoint of this step" },
     { "--allow", "KEY ..",
-      "a key in which the parameters' model may differ: model.position.*; data: other held-out "
+      "a key that may differ from the parameters' model: model.position.*; data: other held-out "
       "text "
       "than the run's" },
     { "--out", "DIR", "directory for the results (default: eval in the run)" },

@@ -230,7 +230,7 @@ static int bench_generation(td_tool *t, td_session *s, double seconds)
 static const td_flag flags[] = {
     { "--seconds", "S", "how long to measure (5)" },
     { "--profile", 0, "time and rate per op" },
-    { "--every-rank", 0, "of several processes all log, not only the first" },
+    { "--every-rank", 0, "let every process write its log, not only the first" },
     { "--generate", 0, "time generation instead: reading prompts, then new tokens" },
     { "--batch", "N", "with --generate: rows generated at the same time (1)" },
     { "--prompt-tokens", "N", "with --generate: tokens per prompt (128)" },

@@ -74,7 +74,7 @@ struct td_usage {
     bool           run;      /* .. because its first argument may name a run, which has a config */
     bool           json;     /* accepts --json */
     const char    *bare;     /* the word that works without a config; NULL: none */
-    size_t         folders;  /* so many of the first arguments may be folders of other programs */
+    size_t         folders;  /* this many of the first arguments may be folders of other programs */
     size_t         plain;    /* at most this many arguments that are neither options nor config */
     const char    *notes;    /* paragraphs for the end of --help, separated by "\n\n"; or NULL */
 };
@@ -111,7 +111,7 @@ struct td_tool {
     bool         looks;       /* nothing is to be run: plugin_path is followed only with --trust */
     char         threads[64]; /* "backend.threads=4", one of `overrides` */
     bool         json;
-    json_t      *results;  /* a list that gets results in place of stdout; NULL: they are printed */
+    json_t      *results;  /* a list that gets results instead of stdout; NULL: they are printed */
     const td_usage *usage; /* the description that the arguments were parsed by */
     /* Options in the order given, except -c and --plugin-path; values[k] is "" for a switch. */
     const td_flag  *given[TD_FLAGS];

@@ -47,8 +47,8 @@ static const char *score_text(const td_measured *m, char out[100])
     return out;
 }
 
-/* The width of a group's column: of its head or of its longest score, a perplexity in the thousands
- * for example. */
+/* The width of a group's column: of its heading or of its longest score, a perplexity in the
+ * thousands for example. */
 static int group_width(const td_comparison *c, size_t g)
 {
     char text[400];

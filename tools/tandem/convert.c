@@ -20,7 +20,7 @@ static const td_flag flags[] = {
       "with --to: parameters: a safetensors file, a checkpoint or a run's directory" },
     { "--best", 0, "with --to or --adapt: RUN's best checkpoint (train.best), not the newest" },
     { "--step", "N", "with --to or --adapt: RUN's checkpoint of this step" },
-    { "--allow", "KEY ..", "a key in which the parameters' model may differ: model.position.*" },
+    { "--allow", "KEY ..", "a key that may differ from the parameters' model: model.position.*" },
     { 0, 0, 0 },
 };
 

@@ -152,7 +152,7 @@ static const td_flag flags[] = {
     { "--best", 0, "use the run's best checkpoint (train.best), not the newest" },
     { "--step", "N", "use the run's checkpoint of this step" },
     { "--allow", "KEY ..",
-      "a key in which the parameters' model may differ: model.position.*; data: other held-out "
+      "a key that may differ from the parameters' model: model.position.*; data: other held-out "
       "text "
       "than the run's" },
     { "--out", "DIR", "directory for the results (default: eval in the run)" },
@@ -256,12 +256,12 @@ static int evaluate_one(td_tool *t)
         return code;
     td_work_take_run(t, &place);
     if (td_work_has_model(t, &place, &code))
-        s = td_work_open_run(t, &place,
-                             TD_NEED_MODEL | TD_NEED_TOKENIZER |
-                                 /* a task brings its own text, so the run's data need not be here
-                                  * */
-                                 (tasks ? 0 : TD_NEED_LOSS | TD_NEED_HELD_OUT),
-                             &code);
+        s = td_work_open_run(
+            t, &place,
+            TD_NEED_MODEL | TD_NEED_TOKENIZER |
+                /* a task brings its own text, so the run's data need not be here */
+                (tasks ? 0 : TD_NEED_LOSS | TD_NEED_HELD_OUT),
+            &code);
     if (s)
         code = tasks ? td_tool_run_tasks(t, s, &place, step) : evaluate(t, s, &place, step);
     td_session_close(s);

@@ -19,7 +19,7 @@ static int fail(td_tool *t, const char *folder, const td_errors *errors, const t
 {
     if (!errors->count)
         return td_tool_fail(t, e);
-    fprintf(stderr, "the config that '%s' comes to has errors:\n%s\n", folder,
+    fprintf(stderr, "the config made from '%s' has errors:\n%s\n", folder,
             td_text_get(&errors->text));
     return TD_EXIT_USAGE;
 }

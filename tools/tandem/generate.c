@@ -150,8 +150,8 @@ static const td_flag flags[] = {
     { "--weights", "PATH", "parameters: a safetensors file, a checkpoint or a run's directory" },
     { "--best", NULL, "use the run's best checkpoint (train.best), not the newest" },
     { "--step", "N", "use the run's checkpoint of this step" },
-    { "--allow", "KEY ..", "a key in which the parameters' model may differ: model.position.*" },
-    { "--every-rank", NULL, "of several processes all log, not only the first" },
+    { "--allow", "KEY ..", "a key that may differ from the parameters' model: model.position.*" },
+    { "--every-rank", NULL, "let every process write its log, not only the first" },
     { 0, 0, 0 },
 };
 

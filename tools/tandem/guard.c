@@ -77,7 +77,7 @@ static bool add_place(words *w, const void *code)
         td_hook_describe(&r, text, sizeof text);
         add(w, text);
     }
-    /* One plugin calls another by a table of the host's, or without it. */
+    /* One plugin calls another through a table of the host's, or without it. */
     if (path && (!inside || !r.path || strcmp(path, r.path))) {
         add(w, inside ? ", in code of '" : "code of '");
         add(w, path);

@@ -12,7 +12,7 @@ void td_guard_start(void);
 /* The command has finished, and exits with this code, whatever a plugin's exit handlers do. Returns
  * it. */
 int  td_guard_end(int code);
-/* From now on every hook must return within the limit, also those that may take long in a run. */
+/* From now on every hook must return within the limit, even one that may take long in a run. */
 void td_guard_hurry(void);
 /* The limit for hooks that should return at once, in seconds; 0: none. */
 long td_guard_patience(void);

@@ -118,7 +118,7 @@ static const td_flag flags[] = {
     { "--weights", "PATH",
       "parameters: a safetensors file, a checkpoint or a run's directory; by default RUN's, or "
       "initial values" },
-    { "--allow", "KEY ..", "a key in which the parameters' model may differ: model.position.*" },
+    { "--allow", "KEY ..", "a key that may differ from the parameters' model: model.position.*" },
     { "--batch", "FILE",
       "the batch (safetensors): ids, lengths or segments, labels, loss_weights" },
     { "--out", "FILE", "write logits, loss, cross_entropy and grad.* here (safetensors)" },

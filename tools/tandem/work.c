@@ -271,7 +271,7 @@ bool td_work_numbers(td_tool *t, const char *option, int64_t lowest, td_numbers 
         }
         l->at[l->n++] = strtoll(at, &end, 10);
         if (end == at || errno || l->at[l->n - 1] < lowest || (*end && *end != ',')) {
-            td_tool_usage_error(t, "%s takes whole numbers %s 0 with commas between them, not '%s'",
+            td_tool_usage_error(t, "%s takes whole numbers %s 0, separated by commas, not '%s'",
                                 option, lowest ? "above" : "from", text);
             return false;
         }

@@ -124,7 +124,7 @@ typedef struct td_session_options {
      * thread, one at a time, until the session is closed, and must not call the session. */
     void (*log)(void *arg, int level /* td_log_level */, const char *line);
     void       *log_arg;
-    /* Where messages say that `settings` are from, for as long as the session; NULL: the command
+    /* Where `settings` come from, for messages; valid as long as the session. NULL: the command
      * line. */
     const char *origin;
 } td_session_options;

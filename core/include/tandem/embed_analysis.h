@@ -73,9 +73,9 @@ typedef struct td_extrapolation {
 } td_extrapolation;
 
 /* Measure the loss beyond the training length, with the parameters that the session holds. Each
- * sequence is read once per prefix: no token sees later ones, so the scores of a shorter total
- * length are part of those of the longest. TD_EEND and TD_EDIVERGED as in td_session_evaluate.
- * `*out` is valid until the next call of this function or until the session is closed. [main] */
+ * sequence is read once per prefix: no token sees later ones, so the longest total length includes
+ * the scores of all shorter ones. TD_EEND and TD_EDIVERGED as in td_session_evaluate. `*out` is
+ * valid until the next call of this function or until the session is closed. [main] */
 int td_session_extrapolate(td_session *, const td_extrapolating *, const td_extrapolation **out,
                            td_error *error);
 
@@ -195,9 +195,9 @@ typedef struct td_attended {
     size_t                n_without;
 } td_attended;
 
-/* Read a text with the parameters that the session holds, and keep every weight, of which there are
- * as many as pairs of tokens. `*out` is valid until the next call of this function or until the
- * session is closed. [main] */
+/* Read a text with the parameters that the session holds, and keep every weight: one for each pair
+ * of tokens. `*out` is valid until the next call of this function or until the session is closed.
+ * [main] */
 int td_session_attend(td_session *, const td_attending *, const td_attended **out, td_error *error);
 
 #ifdef __cplusplus

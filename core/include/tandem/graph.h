@@ -7,7 +7,7 @@
  * lengths, the step number) is therefore a tensor, never an `if` in a build hook.
  *
  * Tensors. A td_tensor has a dtype, a rank and static dims, row-major, dim 0 varying slowest. It
- * belongs to its graph and is valid as long as the graph; plugins never free it. Leaves are
+ * belongs to its graph and is valid as long as the graph is; plugins never free it. Leaves are
  * parameters (td_param), constants (td_constant) and inputs (td_input); everything else comes from
  * ops.h.
  *
@@ -74,7 +74,7 @@ struct td_tensor {
 };
 
 /* The attributes of a node: numbered slots, zero where the op does not use them. The comment of
- * each function in ops.h lists those of its op. Equal nodes are merged by comparing the bytes. */
+ * each function in ops.h lists the slots of its op. Equal nodes are merged by comparing the bytes. */
 typedef struct td_attrs {
     int64_t i[16];
     double  f[8];
@@ -111,9 +111,9 @@ typedef enum td_remember_mode {
     TD_REMEMBER_WHOLE   /* it has no axis of tokens but comes from an encoder: kept likewise */
 } td_remember_mode;
 
-/* The host's table. Plugins call the inline functions below and those of ops.h and layers.h
- * instead, which read better. New members are added only at the end, so an older module finds those
- * it knows; `size` is that of this host's table. */
+/* The host's table. Plugins call the inline functions below and in ops.h and layers.h instead,
+ * which read better. New members are added only at the end, so an older module finds those it
+ * knows; `size` is the size of this host's table. */
 typedef struct td_host {
     size_t size;
     td_tensor *(*emit)(td_graph *, const char *op, td_tensor *const *in, int n_in,

@@ -45,8 +45,8 @@ typedef enum td_log_level { TD_LOG_DEBUG, TD_LOG_INFO, TD_LOG_WARN, TD_LOG_ERROR
 
 typedef struct td_services td_services;
 
-/* New members are added only at the end, so an older module finds those it knows; `size` is that of
- * this host's table. */
+/* New members are added only at the end, so an older module finds those it knows; `size` is the
+ * size of this host's table. */
 struct td_services {
     size_t size;
     int    threads; /* threads of the pool, the calling one included */
@@ -61,9 +61,9 @@ struct td_services {
     /* The directory of the shipped configs/ and data/, where relative paths are looked up second;
      * NULL if there is none. */
     const char *shipped;
-    /* The processes of the run on this host, as far as the launcher says: their number (0: unknown),
-     * and that of this process among them, from 0 (-1: unknown). A backend gives each a device of
-     * its own. */
+    /* The processes of the run on this host, as far as the launcher says: their number (0:
+     * unknown), and this one's number among them, from 0 (-1: unknown). A backend gives each a
+     * device of its own. */
     int         processes, process;
 };
 

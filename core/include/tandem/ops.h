@@ -191,7 +191,7 @@ static inline td_tensor *td_mask_visible(td_graph *g, const td_mask *m, int64_t 
     if (m->q_segment) {
         td_tensor *qs = td_of_queries_(m->q_segment), *ks = td_of_keys_(m->k_segment);
         see = td_mul(see, td_mul(td_equal(qs, ks), td_affine(td_equal(qs, zero), -1, 1)));
-        /* after all that hides: a padding query sees itself whatever else the rule says */
+        /* last of all: a padding query sees itself whatever else the rule says */
         if (m->self)
             see = td_maximum(see, td_mul(td_equal(qs, zero), td_equal(qi, ki)));
     }

@@ -231,7 +231,7 @@ TD_CPU_INLINE int64_t td_attend_distance(const td_attend_shape *s, int64_t q, in
 
 /* If positions of queries and keys are consecutive, a pair's entry depends on j - i alone. Then the
  * block's entries are first laid out in a row, "runs", so that row j of the block is the 64 floats
- * from runs[keys - 1 - j] on: a load in place of 64 lookups. */
+ * from runs[keys - 1 - j] on: a load instead of 64 lookups. */
 enum { TD_RUNS = 2 * TD_BLOCK };
 
 TD_CPU_INLINE bool td_attend_in_runs(const td_attend_side *q, const td_attend_side *k)

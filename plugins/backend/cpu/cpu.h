@@ -72,7 +72,7 @@ TD_CPU_INLINE void td_vstore(float *p, td_vf v) { *(td_vf_at *)p = v; }
 /* The first n <= 16 elements, the other lanes 0. */
 TD_CPU_INLINE td_vf td_vload_n(const float *p, int64_t n)
 {
-    /* chooses where to load from: two loads that meet in one vector would meet on the stack */
+    /* only the address depends on n: the compiler would merge two vectors through the stack */
     float lanes[TD_LANES];
     if (n < TD_LANES) {
         memset(lanes, 0, sizeof lanes);
@@ -419,7 +419,7 @@ typedef struct td_cpu_rows {
 
 td_cpu_rows td_cpu_rows_of(const td_view *);
 
-/* A walk over rows, which counts in place of dividing. `row` is NULL if the view has no data. */
+/* A walk over rows, which counts instead of dividing. `row` is NULL if the view has no data. */
 typedef struct td_cpu_cursor {
     float  *row;
     int64_t at[TD_MAX_RANK];

@@ -407,7 +407,7 @@ static double backend_read_rate(void *state) { return td_cuda_read_rate(state); 
 
 static const td_option options[] = {
     TD_OPTION_INT(config, device, -1, -1, 63,
-                  "which GPU, numbered from 0; -1: that of the process's number on its host"),
+                  "which GPU, numbered from 0; -1: the one with the process's number on its host"),
     TD_OPTION_END,
 };
 

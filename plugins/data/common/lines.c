@@ -32,7 +32,7 @@ enum { PLAIN, GZIP, ZSTD, LARGEST_WINDOW = 31 /* bits */ };
 struct lines {
     const char   *path;
     bool          whole;  /* a .txt file: the whole file is one line */
-    int64_t       number; /* number of the line read last */
+    int64_t       number; /* number of the last line read */
     int           packing;
     FILE         *file;
     z_stream      gzip;

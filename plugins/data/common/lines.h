@@ -21,6 +21,6 @@ int lines_next(lines *, const char **line, size_t *size, td_error *error);
 
 const char *lines_path(const lines *);
 bool        lines_whole(const lines *);  /* a .txt file */
-int64_t     lines_number(const lines *); /* number of the line read last, from 1 */
+int64_t     lines_number(const lines *); /* number of the last line read, from 1 */
 
 #endif

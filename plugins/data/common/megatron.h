@@ -1,8 +1,8 @@
 /* megatron.h - documents that other programs tokenized: Megatron-LM's NAME.bin with its NAME.idx.
  *
- * The layout is that of shard.h, but written by anyone: ids of any integer type, pieces in any order
- * and of any size, gaps between them, and documents without tokens. Every number is checked before it
- * is used, and what is read is copied into a shard of our own.
+ * The layout is the one in shard.h, but any program may have written it: ids of any integer type,
+ * pieces in any order and of any size, gaps between them, and documents without tokens. Every
+ * number is checked before it is used, and what is read is copied into a shard of our own.
  */
 #ifndef TD_DATA_COMMON_MEGATRON_H
 #define TD_DATA_COMMON_MEGATRON_H

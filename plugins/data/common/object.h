@@ -30,7 +30,7 @@ bool object_blank(const char *line, size_t size);
 typedef struct bad_lines {
     int64_t           *left; /* how many more may be skipped, over all files */
     const td_services *services;
-    int64_t            blank; /* lines in a row that had nothing */
+    int64_t            blank; /* blank lines in a row */
     double             reported;
 } bad_lines;
 

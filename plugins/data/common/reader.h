@@ -11,7 +11,7 @@
 
 typedef struct reader reader;
 
-/* `key` is that of the text in a JSON object; it and `path` must outlive the reader. `bad`: how
+/* `key` is the key of the text in a JSON object; it and `path` must outlive the reader. `bad`: how
  * many bad lines may still be skipped, possibly shared by several files. NULL: `error` says why. */
 reader *reader_open(const char *path, const char *key, int64_t *bad, const td_services *,
                     td_error *error);

@@ -45,8 +45,8 @@ typedef struct shard {
  * refused. */
 int      shard_open(shard *, const char *path, int64_t vocab_size, td_error *error);
 void     shard_close(shard *);
-/* Call it before any of the functions below: a file that was cut short would end the process at the
- * first read of its map, and one that was written to would be trained on. Returns 0 or a code. */
+/* Call it before any of the functions below: reading the map of a truncated file would kill the
+ * process, and changed tokens would be trained on unnoticed. Returns 0 or a code. */
 int      shard_unchanged(const shard *, td_error *error);
 /* Tokens begin .. begin + count - 1, which must exist. Returns 0 or a code. */
 int      shard_tokens(const shard *, int64_t begin, int64_t count, int32_t *out, td_error *error);

@@ -235,7 +235,7 @@ static json_t *read_object(const instructions_config *c, const char *line, size_
     const char *const keys[] = { c->inputs, c->targets,    c->messages, c->role,      c->content,
                                  "inputs",  "targets",     "prompt",    "completion", "input",
                                  "output",  "instruction", "messages",  NULL };
-    _Static_assert(sizeof keys / sizeof *keys <= OBJECT_KEYS, "object_read looks at so many");
+    _Static_assert(sizeof keys / sizeof *keys <= OBJECT_KEYS, "too many keys for object_read");
     return object_read(line, size, keys, why);
 }
 

@@ -31,7 +31,7 @@ typedef struct field {
     size_t               size;
 } field;
 
-/* Read the field at *at, and move *at behind it. False at `end`, and where the bytes are not a
+/* Read the field at *at, and move *at past it. False at `end`, and where the bytes are not a
  * message. */
 bool message_next(const unsigned char **at, const unsigned char *end, field *out);
 

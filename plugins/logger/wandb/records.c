@@ -76,7 +76,8 @@ static unsigned char take_piece(FILE *f, message *out)
     if (fread(h, HEAD, 1, f) != 1)
         return 0;
     size = h[4] | (size_t)h[5] << 8;
-    /* the head was read, so `left` is what remains for the bytes: 0 at the end of a block */
+    /* the record's header was read, so `left` is what remains for the bytes: 0 at the end of a
+     * block */
     if (size > left(f) % BLOCK || (size && fread(data, size, 1, f) != 1))
         return 0;
     if (checksum(h[6], data, size) !=

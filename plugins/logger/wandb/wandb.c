@@ -89,7 +89,7 @@ static int write_record(run *r, unsigned tag, message *inner, td_error *error)
     message_message(&record, INFO, &info);
     ok = !record.failed && records_append(r->file, record.data, record.size);
     if (!ok && record.failed)
-        td_fail(error, TD_ENOMEM, "out of memory for a record of wandb");
+        td_fail(error, TD_ENOMEM, "out of memory for a wandb record");
     free(record.data);
     return ok ? 0 : fail(r, error);
 }
@@ -351,7 +351,7 @@ static void take_start(run *r, field run_record)
         r->start = (double)whole + 1e-9 * (double)nano;
 }
 
-/* Where to continue: behind the last record to keep. A row's summary stands before the row. */
+/* Where to continue: after the last record to keep. A row's summary stands before the row. */
 static long find_end(run *r, const td_logger_in *in, int64_t *last)
 {
     message record = { 0 };
@@ -375,7 +375,7 @@ static int go_on(run *r, const td_logger_in *in, message *settings, td_error *er
     long    end;
     if (!records_open(r->file))
         return td_fail(error, TD_EFORMAT,
-                       "'%s' is not a file of wandb's: remove its folder, and the run continues "
+                       "'%s' is not a wandb file: remove its folder, and the run continues "
                        "with a new one",
                        r->path);
     end = find_end(r, in, &last);

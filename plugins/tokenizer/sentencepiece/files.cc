@@ -59,7 +59,7 @@ std::string odd_setting(const description &m)
     if (m.type != description::unigram && m.type != description::bpe)
         return "it is neither a unigram nor a BPE model";
     if (m.table)
-        return "it normalizes text by a table of its own";
+        return "it normalizes text with a table of its own";
     if (m.squeezes)
         return "it removes spaces (remove_extra_whitespaces)";
     if (!m.escapes || m.space_last)
@@ -148,7 +148,7 @@ std::string find_obstacle(const work &w, const std::vector<std::string> &reserve
         !cut_at(w).empty())
         why = "it has neither byte_fallback nor pieces for the characters " + cut_at(w);
     if (why.empty() && !reserved.empty())
-        why = "its piece '" + reserved[0] + "' marks what no text has, but is found in texts";
+        why = "its piece '" + reserved[0] + "' stands for what no text has, but occurs in texts";
     return why.empty() && w.model.type == description::bpe ? equal_scores(w.model) : why;
 }
 

@@ -222,5 +222,5 @@ Test(wandb, what_is_no_file_of_wandbs)
     cr_assert(f && fputs("something else", f) >= 0 && !fclose(f));
     free(path);
     cr_expect_eq(logger->open(config, &in, &state, &error), TD_EFORMAT);
-    cr_expect(strstr(error.text, "is not a file of wandb's"), "%s", error.text);
+    cr_expect(strstr(error.text, "is not a wandb file"), "%s", error.text);
 }

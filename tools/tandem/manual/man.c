@@ -196,8 +196,8 @@ static void main_options(td_text *out)
     for (const td_flag *f = td_tool_common(); f->name; f++)
         entry(f->name, f->value, f->help, out);
     /* main.c handles this one before any command. */
-    entry("--version", NULL, "print the version and that of the plugin ABI; without a command",
-          out);
+    entry("--version", NULL,
+          "print the versions of tandem and of the plugin ABI; without a command", out);
     section(out, "ENVIRONMENT");
     entry(
         "TANDEM_PLUGIN_PATH", NULL,

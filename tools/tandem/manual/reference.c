@@ -106,7 +106,7 @@ static void put_plugin(const reference *x, const td_plugin *p, const td_places *
         td_markdown_sentence(out, p->paper);
         td_text_print(out, "\n\n");
     }
-    if (!strcmp(p->kind, TD_KERNELS_KIND)) /* these have rows in place of options */
+    if (!strcmp(p->kind, TD_KERNELS_KIND)) /* these have rows instead of options */
         put_kernels((const void *)p, out);
     else if (p->options)
         td_markdown_options(out, p->options, p->option_size, NULL);

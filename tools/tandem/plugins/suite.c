@@ -227,7 +227,8 @@ int td_suite_run(td_suite *s, td_error *error)
     if (s->only && strcmp(s->only, TD_CHECK_LOAD) && s->count == s->tool->n_plain &&
         !s->report.n_failed)
         return td_fail(error, TD_ECONFIG,
-                       "test '%s' applies to no plugin of these modules; --tests lists its kinds",
+                       "test '%s' applies to no plugin of these modules; --tests lists the kinds "
+                       "that it is for",
                        s->only);
     return 0;
 }

@@ -11,8 +11,8 @@ typedef struct td_study_request {
     const char       *study[TD_ARGUMENTS], *cells[TD_ARGUMENTS]; /* overrides of each */
 } td_study_request;
 
-/* From the arguments: the first file is the study's, the others lie over its base. `measures`: the word
- * has --threads and --no-measure. False with `*code`. */
+/* From the arguments: the first file is the study's, the others are merged over its base.
+ * `measures`: the word has --threads and --no-measure. False with `*code`. */
 bool td_study_take(td_tool *, td_study_request *, bool measures, int *code);
 
 /* NULL with `*code`. */
@@ -24,7 +24,7 @@ int        td_study_errors(td_errors *);
 typedef enum td_refusal { TD_REFUSE, TD_TELL, TD_PASS } td_refusal;
 int td_study_look(td_tool *, td_matrix *, bool restart, td_refusal what);
 int td_study_plan(td_matrix *);
-/* Adds times: those of cells that are not done, and those that were measured before. */
+/* Adds times: of cells that are not done, and times measured before. */
 int td_study_measure(td_tool *, td_matrix *);
 
 /* As text, or with --json as JSON. */

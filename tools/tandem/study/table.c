@@ -139,8 +139,8 @@ static void print_other_text(const td_matrix_cell *c, const td_matrix_cell *firs
             continue;
         if (!*between)
             fprintf(out,
-                    "%s reads other text, or has another tokenizer, than %s, so their "
-                    "losses are not of the same tokens: ",
+                    "%s differs in its text or tokenizer from %s, so their losses are not of the "
+                    "same tokens: ",
                     c->cell.name, first->cell.name);
         fprintf(out, "%s%.*s", between, (int)n, lines);
         between = ", ";

@@ -176,9 +176,9 @@ static inline td_tensor *td_source_length(td_tensor *x, td_tensor *segment)
     return td_remember_axis("source_length", n, 0, 0, TD_REMEMBER_WHOLE);
 }
 
-/* The number of keys in the buffers after this pass, i32 [B]: td_mask.k_length. A ring never
- * holds more than it has slots, even if the number is larger. NULL where all keys are present:
- * in training and in encoders. */
+/* The number of keys in the buffers after this pass, i32 [B]: td_mask.k_length. A ring never holds
+ * more keys than it has slots, even if this number is larger. NULL where all keys are present: in
+ * training and in encoders. */
 static inline td_tensor *td_key_length(const td_attention_in *in)
 {
     td_graph *g = in->query->graph;
@@ -233,7 +233,7 @@ static inline td_tensor *td_attend_with(const td_attention_in *in, td_tensor *q,
         mask.dense = mask.dense ? td_add(mask.dense, bo.dense) : bo.dense;
     /* shared over queries: a key is dropped for all of them */
     if (in->dropout && in->dropout->rate > 0) {
-        /* [B, S, H, E]: an element's number does not depend on S, so not on padding */
+        /* [B, S, H, E]: an element's number does not depend on S, nor on padding */
         v = td_transpose(v, 1, 2);
         v = td_dropout_at(v, in->dropout->step, in->dropout->example, in->dropout->rate,
                           (int64_t)1 << 3, "weights");

@@ -119,8 +119,8 @@ typedef struct td_backend {
     void *(*queue)(void *state);
     /* Queue a copy within device memory. [main] */
     int (*copy)(void *state, void *to, const void *from, size_t bytes);
-    /* Queue to[k] += more[k] for `count` numbers of dtype TD_F32 or TD_F64, that of its own kernels;
-     * each sum is rounded once, so it has the bits of the host's. [main] */
+    /* Queue to[k] += more[k] for `count` numbers of dtype TD_F32 or TD_F64, as its own kernels use;
+     * each sum is rounded once, so its bits equal the host's. [main] */
     int (*add)(void *state, void *to, const void *more, int64_t count, int dtype);
 } td_backend;
 

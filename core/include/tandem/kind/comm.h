@@ -105,21 +105,21 @@ typedef struct td_comm {
     void (*close)(void *state); /* [main] */
     int (*rank)(void *state);   /* of this process, from 0. [any] */
     int (*size)(void *state);   /* the number of processes. [any] */
-    /* Replace `count` numbers of `dtype` (TD_F32 or TD_F64) by their sums over all ranks. [turns] */
+    /* Replace `count` numbers of `dtype` (TD_F32 or TD_F64) with their sums over all ranks. [turns] */
     int (*all_reduce)(void *state, void *data, int64_t count, int dtype, td_error *error);
     /* `send` and `receive` [size][bytes]: part r of `send` goes to rank r, and part r of `receive`
      * comes from rank r. [turns] */
     int (*all_to_all)(void *state, const void *send, void *receive, size_t bytes, td_error *error);
     /* `send` [bytes] of rank r becomes part r of every rank's `receive` [size][bytes]. [turns] */
     int (*all_gather)(void *state, const void *send, void *receive, size_t bytes, td_error *error);
-    /* Replace `data` by the data of rank `root`. [turns] */
+    /* Replace `data` with the data of rank `root`. [turns] */
     int (*broadcast)(void *state, void *data, size_t bytes, int root, td_error *error);
 
     /* ---- memory of devices ---- */
 
     /* The name of the backend whose memory the hooks below take; NULL: none, and no such hooks. */
     const char *backend;
-    /* Connect the processes' devices; `queue` is that of this process's backend. Fails on all ranks
+    /* Connect the processes' devices; `queue` belongs to this process's backend. Fails on all ranks
      * if it fails on one. `detach` disconnects them, before the backend is closed. [main] */
     int (*attach)(void *state, void *queue, td_error *error);
     void (*detach)(void *state);

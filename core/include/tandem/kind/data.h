@@ -117,12 +117,12 @@ typedef struct td_data_in {
      * tokens then has no held-out record. A source that has no documents may ignore it. */
     bool                whole_documents;
     /* Only held-out records will be fetched, as `tandem evaluate` does: training text need be
-     * neither prepared nor present, the fingerprint is that of the held-out text, and `fetch` may
+     * neither prepared nor present, the fingerprint covers only the held-out text, and `fetch` may
      * fail. A source may ignore it. */
     bool                held_out_only;
 } td_data_in;
 
-/* Guarantees of a source of (inputs, targets) pairs about each pair. */
+/* What a source of (inputs, targets) pairs guarantees about each pair. */
 typedef struct td_pair {
     int64_t inputs, targets; /* the most tokens of each */
     bool    inputs_end;      /* inputs end in the tokenizer's eos; then a prompt must end in it
@@ -166,7 +166,7 @@ typedef struct td_data {
     int (*each_document)(const void *config, const td_services *,
                          int (*document)(void *arg, const char *text, size_t size), void *arg,
                          td_error *error);
-    /* A number that differs if any record does, held-out ones included: a run is not resumed on
+    /* A number that changes if any record does, held-out ones included: a run is not resumed on
      * other text. NULL: unknown, and not checked. [main] */
     uint64_t (*fingerprint)(void *state);
     /* All records, training and held-out, are pairs no larger than this; it determines the rows of

@@ -3,10 +3,10 @@
  *
  * A format translates names and numbers; it opens no file. To write a model, the host gives it the
  * model's config. The format sets the other program's settings, which the host writes as
- * config.json, and says which parameter each tensor there is. To read a model, the format reads the
- * settings in config.json, and sets those of a config. The host then moves the numbers, whatever
- * their dtype and number of files, and checks that each parameter occurs once, with the right
- * shape.
+ * config.json, and says which parameter each tensor there holds. To read a model, the format reads
+ * the settings in config.json, and sets those of a config. The host then moves the numbers,
+ * whatever their dtype and number of files, and checks that each parameter occurs once, with the
+ * right shape.
  *
  * With the container TD_CONTAINER_GGUF, all of that is in one file, and the settings are its keys:
  * "llama.attention.head_count". Integers become U32, other numbers F32. When reading, the host
@@ -18,10 +18,10 @@
  * and later calls do nothing, so a hook needs no checks of its own.
  *
  * Settings are named by their path: "model.attention.heads" in a config, "rope_scaling.factor" in
- * config.json; items of a list are numbered, "architectures.0". Besides those of the model, a format
- * can ask for "train.length", for the tokenizer's options ("tokenizer.plugin"), and for its ids,
- * -1 where it has none ("special.bos", "special.eos", "special.pad"; without a tokenizer there are
- * no such settings).
+ * config.json; items of a list are numbered, "architectures.0". Besides the model's settings, a
+ * format can ask for "train.length", for the tokenizer's options ("tokenizer.plugin"), and for its
+ * ids, -1 where it has none ("special.bos", "special.eos", "special.pad"; without a tokenizer there
+ * are no such settings).
  *
  * Example:
  *
@@ -112,8 +112,8 @@ struct td_translation {
      * call counts. */
     void (*refuse)(td_translation *, const char *format, ...) TD_PRINTF(2, 3);
     void *host; /* private to the host */
-    /* As `tensor`, with rows in another order: of each `rows` rows of the parameter, those of the
-     * first half are the tensor's even ones, and those of the second half its odd ones. */
+    /* As `tensor`, with rows in another order: in each `rows` rows of the parameter, the first half
+     * are the tensor's even rows, and the second half its odd rows. */
     void (*interleaved)(td_translation *, const td_format_tensor *, int64_t rows);
     /* When reading, whether the model has a tensor of this name. */
     bool (*has)(td_translation *, const char *tensor);
@@ -260,7 +260,7 @@ static inline void td_put_tensor(td_translation *t, const char *name, const char
     t->tensor(t, &x);
 }
 
-/* The same less `shift` when writing; when reading, the tensor plus `shift`, times `scale`. */
+/* The same, minus `shift` when writing; when reading, the tensor plus `shift`, times `scale`. */
 static inline void td_put_shifted(td_translation *t, const char *name, const char *parameter,
                                   double scale, double shift)
 {

@@ -90,8 +90,8 @@ typedef struct td_call {
 } td_call;
 
 /* Operands that a kernel can take. Without STRIDED_IN the planner copies inputs to dense
- * row-major memory first; with STRIDED_OUT outputs may have any dense order of axes, and get
- * that of input 0; with INPLACE output 0 may be the memory of an input with the same strides. */
+ * row-major memory first; with STRIDED_OUT outputs may have any dense order of axes, and get the
+ * order of input 0; with INPLACE output 0 may be the memory of an input with the same strides. */
 enum { TD_KERNEL_STRIDED_IN = 1, TD_KERNEL_STRIDED_OUT = 2, TD_KERNEL_INPLACE = 4 };
 
 /* One row: a function for one op and dtype. */

@@ -107,7 +107,7 @@ typedef struct td_loss_out {
     td_tensor *nll; /* [B * U]: cross-entropy of each token, in nats */
 } td_loss_out;
 
-/* Guarantees of a loss for every example. With NOTHING_GIVEN an architecture that has an encoder
+/* What a loss guarantees for every example. With NOTHING_GIVEN an architecture that has an encoder
  * is refused, as there is nothing to encode. */
 enum {
     TD_LOSS_NEEDS_GIVEN = 1,  /* at least one token is given */

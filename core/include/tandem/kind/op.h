@@ -7,7 +7,7 @@
  * only where there is a kernel. Emit it with td_emit(graph, "name", inputs, n, &attrs); attributes
  * are the numbered slots of td_attrs, whose meaning the op defines, and unused ones must be 0.
  *
- * A new op is worthwhile where those of ops.h would store too much or compute too slowly. A
+ * A new op is worthwhile where the ops of ops.h would store too much or compute too slowly. A
  * module usually holds the op, a kernel for "cpu", and the layer that uses both. A built-in op
  * cannot be replaced.
  *

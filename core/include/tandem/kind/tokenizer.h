@@ -133,10 +133,10 @@ typedef struct td_tokenizer {
      * would compute other ids; files that were put before stay. NULL: the tokenizer cannot be
      * written. [main] */
     int (*write_files)(void *state, const td_tokenizer_out *, td_error *error);
-    /* How a folder of another program is known to have such a tokenizer: "option=name", the option
-     * of a file and that file's name in the folder, then NULL. An option that comes several times
-     * takes the first file that is there; for the first option there must be one. NULL: by nothing.
-     */
+    /* How to recognize that a folder of another program has such a tokenizer: "option=name", the
+     * option of a file and that file's name in the folder, then NULL. An option that comes several
+     * times takes the first file that is there; for the first option there must be one. NULL:
+     * none is recognized. */
     const char *const *folder_files;
 } td_tokenizer;
 
