@@ -355,7 +355,7 @@ Test(study, variants_with_other_text_are_named)
         "their losses are not of the same tokens: data.sources[0].name: \"facts\" -> \"others\"\n",
         study("a", "show ../texts.cfg --no-measure"));
     expect(0, "1 lines",
-           study("a", "show ../texts.cfg --no-measure | grep -c 'reads other' | "
+           study("a", "show ../texts.cfg --no-measure | grep -c 'its text or tokenizer' | "
                       "sed 's/$/ lines/'"));
 }
 

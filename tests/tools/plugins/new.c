@@ -275,7 +275,7 @@ Test(plugins_new_says, wrong_kinds_and_names)
     expect(2, "--list norm", "--list takes no argument: unexpected 'norm'");
     expect(2, "norm ''", "the plugin's name is empty");
     expect(2, "norm 2d", "the plugin's name '2d' begins with '2'");
-    expect(2, "norm -- -x", "unknown option '--'");
+    expect(2, "norm -- -x", "begins with '-'");
     expect(2, "norm a/b", "the plugin's name 'a/b' has byte 0x2F after 'a'");
     expect(2, "norm 'a b'", "has byte 0x20 after 'a'");
     expect(2, "norm na\xc3\xafve", "has byte 0xC3 after 'na'");
