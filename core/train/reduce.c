@@ -559,5 +559,7 @@ int td_reduction_finish(td_reduction *r, td_error *error)
     code = sum_over_ranks(r, error);
     if (r->memory.on_device)
         code |= td_team_device_wait(r->team, error);
-    return code ? td_failed(error, TD_EIO) : 0;
+    code = code ? td_failed(error, TD_EIO) : 0;
+    /* one whose device failed must not leave the others waiting in what follows */
+    return td_team_is_lost(r->team) ? code : td_team_agree(r->team, code, error);
 }
