@@ -144,13 +144,18 @@ static void check_group(const group *g)
 
 /* ---- all of it ------------------------------------------------------------------------------- */
 
-/* Whether every rank has a device: otherwise none goes on. */
+/* Whether every rank can go on: otherwise none does. */
+static bool all_can(const group *g, bool own)
+{
+    double count = own;
+    MUST(g->check, !g->comm->all_reduce(g->state, &count, 1, TD_F64, NULL), "all_reduce fails");
+    return count == g->size;
+}
+
 static bool open_devices(group *g, td_error *e)
 {
     td_part backend = td_check_default(g->check, TD_BACKEND_KIND, g->comm->backend);
-    double  opened = !td_check_open_backend(g->check, &backend, 1, &g->device, e);
-    MUST(g->check, !g->comm->all_reduce(g->state, &opened, 1, TD_F64, NULL), "all_reduce fails");
-    if (opened < g->size)
+    if (!all_can(g, !td_check_open_backend(g->check, &backend, 1, &g->device, e)))
         return false;
     g->dtype = td_device_real(&g->device);
     g->width = td_dtype_size(g->dtype);
@@ -167,9 +172,11 @@ static void check_devices(group *g)
     int      code = g->comm->attach(g->state, queue, &e);
     if (code)
         td_check_failure(g->check, "attach", code, &e);
+    if (all_can(g, !code)) {
+        check_moves(g);
+        check_group(g);
+    }
     MUST(g->check, !code, "attach fails: %s", td_check_error(&e));
-    check_moves(g);
-    check_group(g);
     g->comm->detach(g->state);
 }
 
@@ -195,5 +202,5 @@ void td_check_comm_devices(td_check *c)
     g.comm->close(g.state);
     if (!opened)
         td_check_skip(c, "not every process has a device of backend '%s': %s", g.comm->backend,
-                      td_check_error(&e));
+                      e.code ? td_check_error(&e) : "another one has none");
 }

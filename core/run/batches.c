@@ -100,15 +100,23 @@ int td_session_imagine(td_session *s, int64_t processes, td_error *error)
 
 /* ---- planning -------------------------------------------------------------------------------- */
 
-/* Whether the devices of the processes will be connected; imagined ones have the default comm. */
+/* The comm that so many processes would have. What a run of one has kept says nothing about them. */
+static const char *comm_of_imagined(const td_session *s)
+{
+    const td_setting *v = td_config_get(s->x->config, "comm.plugin");
+    return v && !v->kept && v->type == TD_SETTING_STRING
+               ? v->text
+               : td_experiment_comm(s->registry, s->x->config, s->imagined);
+}
+
+/* Whether the devices of the processes will be connected. */
 static bool is_attached(const td_session *s, const td_device *d)
 {
     const td_plugin *comm;
     const char      *backend;
     if (!s->imagined)
         return td_team_reaches(s->team, d);
-    comm = td_registry_find(s->registry, TD_COMM_KIND,
-                            td_experiment_comm(s->registry, s->x->config, s->imagined), NULL);
+    comm = td_registry_find(s->registry, TD_COMM_KIND, comm_of_imagined(s), NULL);
     backend = comm ? ((const td_comm *)(const void *)comm)->backend : NULL;
     return backend && !strcmp(backend, d->backend->plugin.name);
 }

@@ -64,12 +64,13 @@ static int update(td_session *s, int64_t k, td_error *error)
     /* no limit: a skipped update would make steps cheaper */
     if (!code)
         code = td_engine_update(s->engine, rate, k + 1, (double)INFINITY, &u, error);
-    if (!shared)
-        return code;
     code = td_team_agree(s->team, code, error);
-    return code ? code : td_team_share_owned(s->team, s->engine, error);
+    if (code || !shared)
+        return code;
+    return td_team_agree(s->team, td_team_share_owned(s->team, s->engine, error), error);
 }
 
+/* Succeeds or fails on all ranks. */
 static int one_step(const work *w, int64_t k, double *flops, td_error *error)
 {
     int code = compute(w, k, flops, error);
@@ -169,7 +170,8 @@ static int profile(const work *w, td_benchmark *out, td_error *error)
 static int open_work(work *w, td_error *error)
 {
     td_session *s = w->session;
-    int         size = td_team_size(s->team), code = td_session_replace(s, true, error);
+    int         size = td_team_size(s->team);
+    int         code = w->batch ? td_session_replace(s, true, error) : td_failed(error, TD_ENOMEM);
     if (!code && td_engine_exchanges(s->engine))
         code = td_fail(error, TD_ECONFIG,
                        "tandem bench cannot time steps with train.shard = \"parameters\": use "
@@ -181,7 +183,9 @@ static int open_work(work *w, td_error *error)
     code = td_team_agree(s->team, code, error);
     if (size == 1 || code)
         return code;
-    code = td_team_attach(s->team, td_engine_device(s->engine), error);
+    code = td_team_same(s->team, td_session_config(s), "config", error);
+    if (!code)
+        code = td_team_attach(s->team, td_engine_device(s->engine), error);
     if (code)
         return code;
     w->reduction = td_reduction_new(s->engine, s->team, (td_reduce)s->x->train.reduce, size, error);
@@ -193,8 +197,12 @@ static int run(work *w, double seconds, bool profiled, td_benchmark *out, td_err
     td_session *s = w->session;
     double      processes = td_team_size(s->team);
     int         code = open_work(w, error);
-    if (!code)
-        code = measure(w, seconds, out, error);
+    if (code)
+        return code;
+    out->processes = td_team_size(s->team);
+    out->examples = out->processes * s->x->train.micro_batch;
+    out->tokens = out->processes * td_batch_tokens(w->batch);
+    code = measure(w, seconds, out, error);
     if (code)
         return code;
     out->planning = td_engine_planning(s->engine, &out->plans);
@@ -206,16 +214,12 @@ static int run(work *w, double seconds, bool profiled, td_benchmark *out, td_err
 int td_session_benchmark(td_session *s, double seconds, bool profiled, td_benchmark *out,
                          td_error *error)
 {
+    /* random tokens: no data needs to be prepared, and every run has the same lengths. A process
+     * without memory for them tells the others. */
     td_batch *b = td_session_random_batch(s, s->x->train.micro_batch, s->x->train.bucket, error);
     work      w = { .session = s, .batch = b };
     int       code;
     memset(out, 0, sizeof *out);
-    /* random tokens: no data needs to be prepared, and every run has the same lengths */
-    if (!b)
-        return td_failed(error, TD_ENOMEM);
-    out->processes = td_team_size(s->team);
-    out->examples = out->processes * s->x->train.micro_batch;
-    out->tokens = out->processes * td_batch_tokens(b);
     code = run(&w, seconds, profiled, out, error);
     td_reduction_free(w.reduction);
     if (code)

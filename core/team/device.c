@@ -28,10 +28,14 @@ int td_team_attach(td_team *t, const td_device *d, td_error *error)
     code = TD_HOOK(t->comm, attach, t->state, queue, error);
     td_alarm_end(t->alarm);
     t->attached = !code;
-    return !code ? 0
-                 : td_fail(error, td_failed(error, TD_EIO),
-                           "comm '%s' cannot connect the devices of %d processes",
-                           t->comm->plugin.name, t->size);
+    if (code)
+        code = td_fail(error, td_team_failure(error, TD_EIO),
+                       "comm '%s' cannot connect the devices of %d processes", t->comm->plugin.name,
+                       t->size);
+    code = td_team_agree(t, code, error);
+    if (code)
+        td_team_detach(t);
+    return code;
 }
 
 void td_team_detach(td_team *t)
@@ -77,4 +81,12 @@ int td_team_device_broadcast(td_team *t, void *data, size_t bytes, int root, td_
     return CALL(t, device_broadcast, data, bytes, root, error);
 }
 
-int td_team_device_wait(td_team *t, td_error *error) { return CALL(t, device_wait, error); }
+/* A rank that fails alone says so at once: the others may wait until comm.timeout for what it has not
+ * sent, and it for them. */
+int td_team_device_wait(td_team *t, td_error *error)
+{
+    int code = CALL(t, device_wait, error);
+    if (td_failed(error, 0) && !t->lost)
+        t->spec.services->log(t->spec.services, TD_LOG_ERROR, "%s", error->text);
+    return code;
+}

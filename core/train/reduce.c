@@ -211,12 +211,12 @@ static bool needs_copies(td_reduce how, int64_t n_micro)
     return how == TD_REDUCE_EXACT && n_micro > 1;
 }
 
-/* Of send, receive and whole together. Only those of small models are smaller than their limit: for
- * these the parts of a rank are taken to be as many as there can be. */
-static size_t bytes_of_buffers(int size, int64_t n_micro, size_t gradients)
+/* Of send, receive and, unless shared, whole together. Only those of small models are smaller than their
+ * limit: for these the parts of a rank are taken to be as many as there can be. */
+static size_t bytes_of_buffers(int size, const td_reduction_spec *spec, size_t gradients)
 {
-    double parts = 1 + 2 * log2((double)n_micro), all = size * parts * (double)gradients;
-    return 3 * (all < DEVICE_CHUNKS ? (size_t)all : DEVICE_CHUNKS);
+    double parts = 1 + 2 * log2((double)spec->n_micro), all = size * parts * (double)gradients;
+    return (spec->shared ? 2 : 3) * (all < DEVICE_CHUNKS ? (size_t)all : DEVICE_CHUNKS);
 }
 
 size_t td_reduction_bytes(int rank, int size, const td_reduction_spec *spec, size_t gradients)
@@ -224,7 +224,7 @@ size_t td_reduction_bytes(int rank, int size, const td_reduction_spec *spec, siz
     td_reduction r = { .n_micro = spec->n_micro, .stack.n = spec->n_micro };
     bool         exact = needs_copies(spec->how, spec->n_micro);
     bool         buffers = size > 1 && spec->attached && (exact || spec->shared);
-    size_t       bytes = buffers ? bytes_of_buffers(size, spec->n_micro, gradients) : 0;
+    size_t       bytes = buffers ? bytes_of_buffers(size, spec, gradients) : 0;
     if (!exact)
         return bytes;
     share_of(spec->n_micro, rank, size, &r.first, &r.end);
@@ -559,5 +559,7 @@ int td_reduction_finish(td_reduction *r, td_error *error)
     code = sum_over_ranks(r, error);
     if (r->memory.on_device)
         code |= td_team_device_wait(r->team, error);
-    return code ? td_failed(error, TD_EIO) : 0;
+    code = code ? td_failed(error, TD_EIO) : 0;
+    /* one whose device failed must not leave the others waiting in what follows */
+    return td_team_is_lost(r->team) ? code : td_team_agree(r->team, code, error);
 }

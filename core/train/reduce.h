@@ -54,6 +54,7 @@ void td_reduction_share(const td_reduction *, int64_t *first, int64_t *end);
 /* Whether the gradient of micro-batch m is to be added to what the variables hold. */
 bool td_reduction_adds(const td_reduction *, int64_t m);
 int  td_reduction_put(td_reduction *, int64_t m, td_error *error);
+/* Succeeds or fails on all ranks. */
 int  td_reduction_finish(td_reduction *, td_error *error);
 
 #endif

@@ -60,6 +60,7 @@ static const refusal refusals[] = {
     { "op-accumulate.so", "op 'wide' accumulates an input" },
     { "op-accumulate-out.so", "or into an output that it does not have" },
     { "op-view.so", "op 'wide' sets TD_OP_VIEW, which is reserved for built-in ops" },
+    { "comm-no-wait.so", "comm 'fixture' names a backend, but lacks a hook for its memory" },
     { "kernel-size.so", "kernels 'fixture': row 0 declares a size of 8 bytes" },
     { "kernel-no-run.so", "kernels 'fixture': row 0 lacks an op or a function to run" },
     { "config-large.so",

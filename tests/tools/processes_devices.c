@@ -83,13 +83,60 @@ Test(processes_devices, killed_and_resumed_have_the_bits_of_the_host)
     small_expect("owned", KILLED("train.shard=optimizer"), 0, "resuming from");
 }
 
+/* What fails on one rank, and would fail again, ends all of them, and is not a reason to resume: the
+ * leader has the words of the rank that failed. */
+Test(processes_devices, end_when_one_cannot_connect_or_go_on)
+{
+    static const char *const more[] = { "", "train.reduce=exact", "train.shard=optimizer" };
+    if (!there_is_mpi())
+        return;
+    small_expect("alone", "TANDEM_FULL=0 " RANKS(3) "%2$s" APART, 1,
+                 "tandem train: rank 1: comm 'apart': the device is full");
+    for (size_t k = 0; k < sizeof more / sizeof *more; k++)
+        for (int timed = 0; timed < 2; timed++) {
+            char run[20], command[1000];
+            snprintf(run, sizeof run, "full%zu-%d", k, timed);
+            snprintf(command, sizeof command, "TANDEM_FULL=3 " RANKS(3) "%s" APART "%s",
+                     timed ? TANDEM_BINARY " bench -c %1$s/model.cfg --seconds 0.2" : "%2$s",
+                     more[k]);
+            small_expect(run, command, 1,
+                         timed ? "rank 1: comm 'apart': the device is full"
+                               : "tandem train: rank 1: comm 'apart'");
+        }
+}
+
+/* Processes that were started with different configs would time different steps. */
+Test(processes_devices, are_timed_with_one_config)
+{
+    if (!there_is_mpi())
+        return;
+    small_expect("different",
+                 "mpirun -np 1 " TANDEM_BINARY " bench -c %1$s/model.cfg" APART
+                 ": -np 1 " TANDEM_BINARY " bench -c %1$s/model.cfg" APART "optimizer.beta1=0.5",
+                 2, "rank 1 has a different config than rank 0");
+}
+
 /* A copy for each sum that waits, in the memory of the device, and buffers: counted, and refused. */
 Test(processes_devices, count_the_memory_of_sums)
 {
     if (!there_is_mpi())
         return;
+    small_expect("fast", RANKS(2) "%2$s" APART "model.vocab_size=100000 train.steps=1", 0, "");
     small_expect("large", RANKS(2) "%2$s" APART "train.reduce=exact model.vocab_size=100000", 2,
                  "of device memory (parameters");
+}
+
+/* .. and described for processes that are not there, which have the comm that the config names. */
+Test(processes_devices, count_the_memory_of_sums_in_a_description)
+{
+    if (!there_is_mpi())
+        return;
+    small_expect("described",
+                 "d() { " TANDEM_BINARY " describe -c %1$s/model.cfg" APART
+                 "train.shard=optimizer --processes 3 $1 --json | grep -o 'gradients[^,]*'; }; "
+                 "d && test \"$(d)\" = \"$(d comm.plugin=apart)\" && "
+                 "test \"$(d)\" != \"$(d comm.plugin=mpi)\"",
+                 0, "gradients");
 }
 
 /* Steps of all processes together are timed; tokens are those of all. */
@@ -127,4 +174,19 @@ Test(processes_devices, pass_the_suite)
                  TANDEM_BINARY " plugins check " TANDEM_FIXTURES "/apart-apart/comm-apart.so | "
                                "tee %1$s/log; grep -q 'devices  *ok' %1$s/log",
                  0, "");
+}
+
+/* .. and finds what does not arrive, or that one of them cannot be connected. */
+Test(processes_devices, fail_the_suite_with_a_mistake)
+{
+    if (!there_is_mpi())
+        return;
+    small_expect("forgets",
+                 TANDEM_BINARY " plugins check " TANDEM_FIXTURES
+                               "/apart-wrong/comm-forgets.so --only devices",
+                 1, "device_broadcast: number");
+    small_expect("full",
+                 "TANDEM_FULL=0 " TANDEM_BINARY " plugins check " TANDEM_FIXTURES
+                 "/apart-apart/comm-apart.so --only devices",
+                 1, "rank 1: attach fails: comm 'apart': the device is full");
 }

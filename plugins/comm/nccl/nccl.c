@@ -58,29 +58,34 @@ static gpus *gpus_of(void *state) { return ((td_world *)state)->device; }
 
 /* ---- loading --------------------------------------------------------------------------------- */
 
-/* By the dynamic linker's search, or where the toolkit is usually installed. It stays loaded. */
-static void *open_library(void)
+/* By the dynamic linker's search, or where the toolkit is usually installed. It stays loaded. `why` is
+ * the first reason for which a library that is there cannot be loaded, if there is one. */
+static void *open_library(char *why, size_t size)
 {
     static const char *const paths[] = { "libnccl.so.2", "/usr/local/cuda/lib64/libnccl.so.2" };
     void                    *module = NULL;
     /* NVLink multicast hangs or fails on hosts whose fabric manager or container does not allow it;
      * a user who knows better can set it */
     setenv("NCCL_NVLS_ENABLE", "0", 0);
-    for (size_t k = 0; !module && k < sizeof paths / sizeof *paths; k++)
+    for (size_t k = 0; !module && k < sizeof paths / sizeof *paths; k++) {
         module = dlopen(paths[k], RTLD_NOW | RTLD_LOCAL);
+        if (!module && (!k || strstr(why, "No such file")))
+            snprintf(why, size, "%s", dlerror());
+    }
     return module;
 }
 
 static int load(gpus *g, td_error *error)
 {
-    void *module = open_library(), **to = (void **)(void *)&g->f;
+    char  why[600] = "";
+    void *module = open_library(why, sizeof why), **to = (void **)(void *)&g->f;
     if (!module)
         return td_fail(
             error, TD_EUNSUPPORTED,
             "comm 'nccl': NCCL cannot be loaded (%s): install libnccl2 2.18 or newer for "
             "the driver's CUDA, put its directory into LD_LIBRARY_PATH, or use "
             "comm.plugin = \"mpi\"",
-            dlerror());
+            why);
     for (size_t k = 0; k < sizeof names / sizeof *names; k++) {
         to[k] = dlsym(module, names[k]);
         if (!to[k])
@@ -94,30 +99,38 @@ static int load(gpus *g, td_error *error)
 
 /* ---- connecting ------------------------------------------------------------------------------ */
 
+static int fail(const gpus *g, int status, ncclResult_t code, const char *what, td_error *error)
+{
+    return td_fail(error, status, "comm 'nccl': %s failed: %s: %s (NCCL_DEBUG=INFO says more)",
+                   what, g->f.error_string(code), g->f.last_error(NULL));
+}
+
+/* Of a call in this process. TD_EIO would mean that the run may be resumed. */
 static int result(const gpus *g, ncclResult_t code, const char *what, td_error *error)
 {
-    return code == ncclSuccess
-               ? 0
-               : td_fail(error, TD_EIO,
-                         "comm 'nccl': %s failed: %s: %s (NCCL_DEBUG=INFO says more)", what,
-                         g->f.error_string(code), g->f.last_error(NULL));
+    switch (code) {
+    case ncclSuccess:
+        return 0;
+    case ncclSystemError: /* a socket, for instance */
+    case ncclRemoteError:
+        return fail(g, TD_EIO, code, what, error);
+    case ncclUnhandledCudaError: /* connections take memory of the GPU when they are first used */
+        return fail(g, TD_ENOMEM, code, what, error);
+    default:
+        return fail(g, TD_EUNSUPPORTED, code, what, error);
+    }
 }
 
-/* A rank that cannot go on must not leave the others waiting for it. */
-static int together(td_world *w, int code, td_error *error)
+/* Whether all ranks are ready: one that cannot go on must not leave the others waiting for it. */
+static bool all_ready(td_world *w, int *code, td_error *error)
 {
-    double failures = code != 0;
+    double failures = *code != 0;
     if (td_world_all_reduce(w, &failures, 1, TD_F64, error))
-        return TD_EIO;
-    if (code)
-        return code;
-    return failures > 0 ? td_fail(error, TD_EIO,
-                                  "comm 'nccl': %g of %d processes cannot connect "
-                                  "their GPUs",
-                                  failures, w->size)
-                        : 0;
+        *code = TD_EIO;
+    return !*code && failures == 0;
 }
 
+/* If only another rank fails, the host learns it from that one. */
 static int connect_gpus(td_world *w, gpus *g, td_error *error)
 {
     ncclUniqueId id;
@@ -125,13 +138,11 @@ static int connect_gpus(td_world *w, gpus *g, td_error *error)
     memset(&id, 0, sizeof id);
     if (!code && !w->rank)
         code = result(g, g->f.make_id(&id), "ncclGetUniqueId", error);
-    code = together(w, code, error);
-    if (code)
+    if (!all_ready(w, &code, error))
         return code;
     if (td_world_broadcast(w, &id, sizeof id, 0, error))
         return TD_EIO;
-    code = result(g, g->f.init(&g->comm, w->size, id, w->rank), "ncclCommInitRank", error);
-    return together(w, code, error);
+    return result(g, g->f.init(&g->comm, w->size, id, w->rank), "ncclCommInitRank", error);
 }
 
 static void detach(void *state)
@@ -148,13 +159,15 @@ static int attach(void *state, void *queue, td_error *error)
     td_world *w = state;
     gpus     *g = calloc(1, sizeof *g);
     int       version = 0, code;
-    /* the others are waiting in `together` */
-    if (!g)
-        return together(w, td_fail(error, TD_ENOMEM, "comm 'nccl': out of memory"), error);
+    if (!g) {
+        code = td_fail(error, TD_ENOMEM, "comm 'nccl': out of memory");
+        all_ready(w, &code, error); /* where the others are waiting */
+        return code;
+    }
     g->stream = queue;
     w->device = g;
     code = connect_gpus(w, g, error);
-    if (code) {
+    if (code || !g->comm) {
         detach(w);
         return code;
     }
@@ -172,15 +185,13 @@ static void close_nccl(void *state)
 
 /* ---- transfers ------------------------------------------------------------------------------- */
 
-/* After a failure, the comm would wait forever for what it has queued. */
-static int give_up(gpus *g, ncclResult_t code, const char *what, td_error *error)
+/* Another rank is lost: the comm would wait forever for what it has queued. */
+static int give_up(gpus *g, ncclResult_t code, td_error *error)
 {
-    int failed = result(g, code, what, error);
-    if (failed && g->comm) {
-        g->f.abort(g->comm);
-        g->comm = NULL;
-    }
-    return failed;
+    fail(g, TD_EIO, code, "a transfer between GPUs", error);
+    g->f.abort(g->comm);
+    g->comm = NULL;
+    return TD_EIO;
 }
 
 static int check(const gpus *g, td_error *error)
@@ -263,11 +274,11 @@ static int device_wait(void *state, td_error *error)
     while (async == ncclSuccess && (code = cudaStreamQuery(g->stream)) == cudaErrorNotReady)
         if (g->f.async_error(g->comm, &async) != ncclSuccess)
             async = ncclInternalError;
-    if (give_up(g, async, "a transfer between GPUs", error))
-        return TD_EIO;
+    if (async != ncclSuccess)
+        return give_up(g, async, error);
     return code == cudaSuccess
                ? 0
-               : td_fail(error, TD_EIO,
+               : td_fail(error, TD_EUNSUPPORTED,
                          "comm 'nccl': the GPU failed while it waited for others: %s",
                          cudaGetErrorString(code));
 }

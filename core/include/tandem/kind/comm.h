@@ -7,7 +7,8 @@
  *
  * Calls come from several threads, but only from one at a time [turns]. A call waits for the other
  * ranks as long as it takes: the host limits the wait (comm.timeout). A call that fails because
- * another rank cannot be reached returns TD_EIO.
+ * another rank cannot be reached returns TD_EIO, after which the run may be resumed; one that fails
+ * here, and would fail again, returns another code.
  *
  * A comm may also connect the devices of one backend, such as GPUs, so that gradients and parameters
  * move from device to device: it then has `backend` and all hooks after it. These calls do not wait:
@@ -119,8 +120,10 @@ typedef struct td_comm {
 
     /* The name of the backend whose memory the hooks below take; NULL: none, and no such hooks. */
     const char *backend;
-    /* Connect the processes' devices; `queue` belongs to this process's backend. Fails on all ranks
-     * if it fails on one. `detach` disconnects them, before the backend is closed. [main] */
+    /* Connect the processes' devices; `queue` belongs to this process's backend. A rank that fails
+     * must not leave the others waiting; those return 0, since the host compares the codes of all
+     * ranks and detaches them if one has failed. `detach` disconnects them, before the backend is
+     * closed. [main] */
     int (*attach)(void *state, void *queue, td_error *error);
     void (*detach)(void *state);
     /* The transfers between these two are independent of each other, and may be queued as one.
@@ -135,7 +138,7 @@ typedef struct td_comm {
     int (*device_all_gather)(void *state, const void *send, void *receive, size_t bytes,
                              td_error *error);
     int (*device_broadcast)(void *state, void *data, size_t bytes, int root, td_error *error);
-    /* Wait until all that is queued is done: 0, or TD_EIO if another rank is lost. [main] */
+    /* Wait until all that is queued is done. [main] */
     int (*device_wait)(void *state, td_error *error);
 } td_comm;
 
