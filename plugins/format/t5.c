@@ -279,22 +279,12 @@ static void ignore_tasks(td_translation *t)
         }
 }
 
-/* Our decoder begins with the tokenizer's bos, or else with its pad, as T5's does. */
-static void read_start(td_translation *t)
-{
-    int64_t pad = td_ask_int_or(t, "pad_token_id", 0), bos = td_ask_int_or(t, "bos_token_id", -1);
-    int64_t start = td_ask_int_or(t, "decoder_start_token_id", pad);
-    if (start != pad && start != bos)
-        t->refuse(
-            t, "decoder_start_token_id is %lld: it can only be pad_token_id, %lld, or bos_token_id",
-            (long long)start, (long long)pad);
-}
-
 static void read_model(const void *config, td_translation *t)
 {
     static const char *const idle[] = { "dropout_rate", "initializer_factor", "classifier_dropout",
                                         "output_past", "n_positions" };
     struct shape             s = { .scale = true, .last = 1 };
+    int64_t                  pad = td_ask_int_or(t, "pad_token_id", 0);
     for (size_t k = 0; k < sizeof idle / sizeof *idle; k++)
         t->ask(t, idle[k]);
     td_put_text(t, "model.plugin", "encoder-decoder");
@@ -304,7 +294,8 @@ static void read_model(const void *config, td_translation *t)
     td_put_text(t, "model.norm.plugin", "rms");
     td_put_float(t, "model.norm.eps", td_ask_float_or(t, "layer_norm_epsilon", 1e-6));
     td_put_text(t, "loss.plugin", "prefix-lm");
-    read_start(t);
+    read_start(t, td_ask_int_or(t, "decoder_start_token_id", pad), pad,
+               td_ask_int_or(t, "bos_token_id", -1));
     read_ffn(t, &s);
     read_sizes(t, &s);
     read_logits(t, &s);

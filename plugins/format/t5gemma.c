@@ -6,10 +6,14 @@
  * everything else. A few things are ours under another name: norms hold what they add to 1;
  * embeddings are multiplied by sqrt(d_model) before the first layer, so ours are larger by that;
  * scores are divided by the root of a setting, not of the width of a head; and an encoder's
- * window does not count the token itself. */
+ * window does not count the token itself. It did until transformers 5.4.0, so models with windows
+ * are of that version or a later one. */
 #include <stdarg.h>
+#include <stdlib.h>
 
 #include "parts.h"
+
+#define WINDOWS_SINCE "5.4.0"
 
 /* What the tensors depend on, and the factors by which some are multiplied on the way: matrices of
  * queries, tables of embeddings, the matrix for the logits, and the decoder's last norm. */
@@ -221,7 +225,9 @@ static void write_windows(td_translation *t, const struct shape *s)
         td_require(t, "model.attention.window", "0");
     else if (window < 2)
         t->refuse(t, "model.attention.window is %lld: it must be at least 2", (long long)window);
-    if (!slides)
+    if (slides)
+        td_put_text(t, "transformers_version", WINDOWS_SINCE);
+    else
         window = td_ask_int(t, "train.length") + 1;
     td_put_int(t, "encoder.sliding_window", window - 1);
     td_put_int(t, "decoder.sliding_window", window);
@@ -349,6 +355,29 @@ static bool read_layer_types(td_translation *t, const char *group, int64_t layer
     return !strcmp(type, "sliding_attention");
 }
 
+/* Whether a version is 5.4.0 or later. What comes before a release ("5.4.0.dev0") may be older than
+ * the change. */
+static bool is_recent(const char *version)
+{
+    char *rest;
+    long  major = strtol(version, &rest, 10), minor = *rest == '.' ? strtol(rest + 1, NULL, 10) : 0;
+    bool  release = version[strspn(version, "0123456789.")] == 0;
+    return major > 5 || (major == 5 && minor >= (release ? 4 : 5));
+}
+
+static void require_version(td_translation *t)
+{
+    const char *version = td_ask_text(t, "transformers_version");
+    if (!is_recent(version))
+        t->refuse(t,
+                  "transformers_version is %s: layers of type sliding_attention can be read from "
+                  "transformers " WINDOWS_SINCE
+                  " on, because an encoder's window counted the token "
+                  "itself before; for a model of an older version, subtract 1 from "
+                  "encoder.sliding_window, and set transformers_version to " WINDOWS_SINCE,
+                  version);
+}
+
 static void read_windows(td_translation *t, const struct shape *s)
 {
     bool encoder = read_layer_types(t, "encoder", s->encoder),
@@ -358,6 +387,7 @@ static void read_windows(td_translation *t, const struct shape *s)
     td_put_text(t, "model.attention.plugin", slides ? "sliding-window" : "softmax");
     if (!slides)
         return;
+    require_version(t);
     td_put_int(t, "model.attention.window", window);
     if (window < 2)
         t->refuse(t, "decoder.sliding_window is %lld: it must be at least 2", (long long)window);
@@ -412,10 +442,26 @@ static void read_memory(td_translation *t, const struct shape *s)
                   (long long)width, (long long)s->d_model);
 }
 
+/* null: there is none; missing: the class has one by default. */
+static int64_t ask_id(td_translation *t, const char *path, int64_t otherwise)
+{
+    const td_format_value *v = t->ask(t, path);
+    if (v && v->type == TD_VALUE_NULL)
+        return -1;
+    return v ? td_ask_int(t, path) : otherwise;
+}
+
+/* The class takes ids that it is not given from its decoder. */
+static void read_ids(td_translation *t)
+{
+    int64_t pad = ask_id(t, "pad_token_id", ask_id(t, "decoder.pad_token_id", 0)),
+            bos = ask_id(t, "bos_token_id", ask_id(t, "decoder.bos_token_id", 2));
+    read_start(t, td_ask_int_or(t, "decoder_start_token_id", bos), pad, bos);
+}
+
 static void ignore_rest(td_translation *t, struct groups *both)
 {
-    static const char *const idle[] = { "dropout_rate", "classifier_dropout_rate", "vocab_size",
-                                        "decoder_start_token_id" };
+    static const char *const idle[] = { "dropout_rate", "classifier_dropout_rate", "vocab_size" };
     for (size_t k = 0; k < sizeof idle / sizeof *idle; k++)
         t->ask(t, idle[k]);
     ignore_idle(t);
@@ -460,6 +506,7 @@ static void read_model(const void *config, td_translation *t)
     s.table = s.d_model > 0 ? sqrt((double)s.d_model) : 1;
     td_put_bool(t, "model.tie_embeddings", s.tied);
     td_put_text(t, "model.logit_scale", s.tied ? "rsqrt" : "none");
+    read_ids(t);
     ignore_rest(t, &both);
     put_tensors(t, &s);
 }

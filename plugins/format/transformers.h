@@ -82,6 +82,16 @@ static inline void ignore_idle(td_translation *t)
     }
 }
 
+/* Our decoder begins with the tokenizer's bos, or else with its pad. -1: there is none. */
+static inline void read_start(td_translation *t, int64_t start, int64_t pad, int64_t bos)
+{
+    if (start != pad && start != bos)
+        t->refuse(t,
+                  "decoder_start_token_id is %lld: it can only be pad_token_id, %lld, or "
+                  "bos_token_id, %lld (-1: none)",
+                  (long long)start, (long long)pad, (long long)bos);
+}
+
 /* Labels of classifiers, which every config written by older versions has. */
 static inline void ignore_labels(td_translation *t)
 {

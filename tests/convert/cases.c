@@ -81,6 +81,7 @@ static void expect_greedy(const char *name, const char *model)
 Test(cases, t5gemma_with_windows_and_biases)
 {
     read_and_write("t5gemma", "t5gemma");
+    MUST("grep '\"transformers_version\": \"5.4.0\"' there/config.json");
     expect_greedy("t5gemma", "run");
 }
 

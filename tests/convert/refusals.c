@@ -191,6 +191,39 @@ Test(refusals, of_stacks_that_differ)
     MUST("! ls -d out*");
 }
 
+/* Until 5.4.0, an encoder's window was another; without windows, every version computes the same. */
+Test(refusals, of_t5gemmas_windows_in_older_versions)
+{
+    static const char refusal[] = "sliding_attention can be read from transformers 5.4.0 on";
+    expect_changed_t5gemma("transformers_version is 5.3.0: ", "s/5\\.24\\.0/5.3.0/");
+    expect_changed_t5gemma(refusal, "s/5\\.24\\.0/5.4.0.dev0/");
+    expect_changed_t5gemma(refusal, "s/5\\.24\\.0/4.57.6/");
+    expect_changed_t5gemma(refusal, "s/5\\.24\\.0/new/");
+    expect_changed_t5gemma("transformers_version is missing", "/transformers_version/d");
+    MUST("! ls -d out*");
+    expect_changed_case("t5gemma", 0, "", "s/5\\.24\\.0/5.4.0/");
+    MUST("rm -r out");
+    expect_changed_case("t5gemma", 0, "", "s/5\\.24\\.0/6.0/");
+    MUST("rm -r out");
+    expect_changed_case("t5gemma", 0, "", "s/sliding_attention/full_attention/; s/5\\.24/4.57/");
+}
+
+/* Our decoder begins with the tokenizer's bos, or else with its pad. */
+Test(refusals, of_decoders_that_begin_with_another_token)
+{
+    expect_changed_t5gemma("decoder_start_token_id is 5: it can only be pad_token_id, 0, or "
+                           "bos_token_id, 2",
+                           "s/\"is_encoder_decoder\"/\"decoder_start_token_id\": 5, &/");
+    expect_changed_t5gemma("decoder_start_token_id is 2: it can only be pad_token_id, 0, or "
+                           "bos_token_id, -1 (-1: none)",
+                           "s/\"bos_token_id\": 2/\"bos_token_id\": null/; "
+                           "s/\"is_encoder_decoder\"/\"decoder_start_token_id\": 2, &/");
+    expect_changed_case("t5", 1, "decoder_start_token_id is 5: it can only be pad_token_id, 0",
+                        "s/\"decoder_start_token_id\": 0/\"decoder_start_token_id\": 5/");
+    expect_changed_case("t5gemma", 0, "",
+                        "s/\"is_encoder_decoder\"/\"decoder_start_token_id\": 0, &/");
+}
+
 Test(refusals, of_configs_that_are_wrong)
 {
     expect_changed(1, "hidden_size is missing", "/\"hidden_size\"/d");

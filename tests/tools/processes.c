@@ -354,7 +354,7 @@ Test(processes, evaluate_with_the_same_bits)
     TANDEM_BINARY " evaluate %1$s/%3$s --extrapolate --lengths 64,81 " \
                   "--prefixes 1,13 --sequences 3 "
 
-/* 3 sequences of each source, which 2, 3 and 5 ranks share out in different ways. */
+/* 3 sequences of each source, which 2, 3 and 5 ranks divide in different ways. */
 Test(processes, extrapolate_with_the_same_bits)
 {
     static const char *const ranks[] = { RANKS(2), RANKS(3), RANKS(5) };

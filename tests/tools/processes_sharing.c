@@ -1,5 +1,5 @@
-/* processes_sharing.c - processes that share out a model (train.shard), and runs that are killed on the
- * way: the bits and the checkpoints of one process. */
+/* processes_sharing.c - processes that divide a model among them (train.shard), and runs that are
+ * killed on the way: the bits and the checkpoints of one process. */
 #include "tools/processes.h"
 
 TestSuite(processes_sharing, .init = processes_setup, .fini = small_teardown);

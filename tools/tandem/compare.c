@@ -236,7 +236,7 @@ static const td_flag flags[] = {
     { "--csv", NULL, "print the tests as CSV" },
     { "--draws", "N", "number of bootstrap samples (10000)" },
     { "--seed", "N", "seed for the bootstrap samples (1)" },
-    { "--trust", NULL, "accepted, as by all commands that take runs; comparing loads no modules" },
+    { "--trust", NULL, "accepted, but without effect: comparing loads no modules" },
     { 0, 0, 0 },
 };
 

@@ -127,8 +127,8 @@ static void show_array(const td_array *a)
     putchar('\n');
 }
 
-/* Names ids that have no text, as in docs/config.md: sentinels "<0>", modes "[R]", and the beginning
- * and end of a text, "<s>" and "</s>". False for every other id. */
+/* Names ids that have no text, as in docs/config.md: sentinels "<0>", modes "[R]", and the end of a
+ * text, "</s>". False for every other id. */
 static bool mark_of(const td_special *s, int32_t id, char out[32])
 {
     /* Sentinel k has the id sentinel + k * sentinel_step; the step may be negative. */
@@ -136,8 +136,8 @@ static bool mark_of(const td_special *s, int32_t id, char out[32])
                                                  : -1;
     if (k >= 0 && k < s->sentinels && s->sentinel + k * s->sentinel_step == id)
         return snprintf(out, 32, "<%lld>", (long long)k) > 0;
-    if (id >= 0 && (id == s->eos || id == s->bos))
-        return snprintf(out, 32, id == s->eos ? "</s>" : "<s>") > 0;
+    if (id >= 0 && id == s->eos)
+        return snprintf(out, 32, "</s>") > 0;
     for (int m = 0; m < 3; m++)
         if (id >= 0 && id == s->mode[m])
             return snprintf(out, 32, "[%c]", "RSX"[m]) > 0;

@@ -317,7 +317,10 @@ static const td_tokenizer tokenizer = {
                "ByteLevel, Metaspace, Split, Digits and WhitespaceSplit; the "
                "decoders ByteLevel, ByteFallback, Fuse, Replace, Strip and "
                "Metaspace; and sequences of them. A file that asks for anything "
-               "else is refused by name. The post-processor is not used: losses "
+               "else is refused by name. Classes, forms and clusters of characters (which "
+               "Precompiled maps) are those of the Unicode versions of PCRE2 and utf8proc: before "
+               "15.1, Indic consonants joined by a virama are several clusters. "
+               "The post-processor is not used: losses "
                "and architectures add what begins and ends a text."),
     .open = open_file,
     .close = close_file,

@@ -170,7 +170,8 @@ static int add_removal(const struct target *t, const char *pattern, td_error *er
     return add_if(t, &s, code, error);
 }
 
-/* White space at the ends. */
+/* White space at the ends. Without the look behind, a long run within a text would be tried from each of
+ * its characters. */
 static int read_strip(const struct target *t, const json_t *j, td_error *error)
 {
     bool left, right;
@@ -182,7 +183,7 @@ static int read_strip(const struct target *t, const json_t *j, td_error *error)
     if (!code && left)
         code = add_removal(t, "\\A\\s+", error);
     if (!code && right)
-        code = add_removal(t, "\\s++(?![\\s\\S])", error);
+        code = add_removal(t, "(?<!\\s)\\s++(?![\\s\\S])", error);
     return code;
 }
 

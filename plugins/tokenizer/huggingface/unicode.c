@@ -59,7 +59,8 @@ int unicode_lowercase(const char *text, size_t size, struct growing *out, td_err
 }
 
 /* Bytes of what a reader takes for one character, such as a letter and its accents. The text is
- * UTF-8. */
+ * UTF-8. utf8proc has the rules of its version of Unicode: those before 15.1 lack GB9c, by which Indic
+ * consonants that a virama joins are one. */
 static size_t cluster_size(const char *text, size_t size)
 {
     utf8proc_int32_t before, c, state = 0;

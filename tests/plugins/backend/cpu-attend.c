@@ -410,7 +410,7 @@ Test(attend, bits_do_not_depend_on_threads)
     p.B = 1;
     p.H = 7;
     p.G = 1;
-    p.flags |= CONSECUTIVE; /* the heads of one group are shared out */
+    p.flags |= CONSECUTIVE; /* the heads of one group are divided among threads */
     same_bits(p);
 }
 

@@ -348,6 +348,29 @@ Test(huggingface_files, a_table_that_points_outside_changes_nothing)
     expect_mapped(one, sizeof one, 2);
 }
 
+/* A run of white space within a text takes time in proportion to it: its square would exceed what a
+ * match may take. */
+Test(huggingface_files, ends_are_stripped_around_long_runs, .timeout = 60)
+{
+    enum { RUN = 1000003 };
+    static char    text[2 + 2 * RUN];
+    static int32_t ids[2 + RUN];
+    td_error       error;
+    void          *state;
+    memset(text, ' ', sizeof text);
+    text[0] = 'a';
+    text[1 + RUN] = 'b';
+    write_parts(in_scratch(),
+                &(parts){ .normalizer = TYPE("Strip"),
+                          .model = "{\"type\": \"BPE\", \"vocab\": {\"a\": 0, \"b\": 1, "
+                                   "\" \": 2}, \"merges\": []}" });
+    cr_assert_eq(open_file(in_scratch(), false, &state, &error), 0, "%s", error.text);
+    cr_expect_eq(plugin()->encode(state, text, sizeof text, ids, 2 + RUN, &error), 2 + RUN, "%s",
+                 error.text);
+    cr_expect(ids[0] == 0 && ids[1] == 2 && ids[RUN + 1] == 1);
+    plugin()->close(state);
+}
+
 /* A text that no id can represent is an error, not a shorter text. */
 Test(huggingface_files, a_text_without_ids_is_refused)
 {
