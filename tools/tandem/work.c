@@ -205,12 +205,13 @@ td_session *td_work_open_run(td_tool *t, const td_run_place *place, unsigned nee
     if (modules && t->trust)
         trust_modules(t, modules);
     s = td_work_open(t, needs, code);
-    /* the likely reason, which the error itself cannot know */
+    /* a possible reason, which the error itself cannot know */
     if (!s && modules && !t->trust)
-        fprintf(stderr,
-                "'%s' has copies of the modules that the run was made with: --trust loads them, "
-                "--plugin-path DIR loads your own\n",
-                modules);
+        fprintf(
+            stderr,
+            "that may be because the modules that the run was made with, '%s', were not loaded: "
+            "--trust loads them, --plugin-path DIR loads your own\n",
+            modules);
     free(modules);
     if (!s || !place->run || !td_run_place_enter(place, s, &e))
         return s;
