@@ -23,8 +23,7 @@ static int out_of_memory(td_error *error)
 
 static void say(const td_report_data *d, const char *what)
 {
-    if (d->options->progress)
-        d->options->progress(d->options->arg, what);
+    td_log_line(d->options->log, TD_LOG_INFO, "%s", what);
 }
 
 bool td_report_is_study(const char *name)
@@ -301,11 +300,13 @@ static void compare_tokenizers(td_report_data *d)
 
 /* ---- groups ---------------------------------------------------------------------------------- */
 
-/* Loading a module is announced, wherever it happens (docs/config.md). */
+/* Loading a module is announced, wherever it happens (docs/config.md), and so is what is wrong with its
+ * directory. Errors become notes. */
 static void announce(void *arg, int level, const char *line)
 {
-    if (level >= TD_LOG_INFO && !strncmp(line, "loading module", strlen("loading module")))
-        say(arg, line);
+    const td_report_data *d = arg;
+    if (level == TD_LOG_WARN || !strncmp(line, "loading module", strlen("loading module")))
+        td_log_line(d->options->log, level, "%s", line);
 }
 
 /* `first` before the caller's own paths, in d's arena; NULL when out of memory. */
@@ -412,10 +413,12 @@ static void describe_group(td_report_data *d, const char *run, td_report_group *
     out->described = !describe(d, run, trust ? modules : NULL, &out->model, &why);
     note_backend(d, out->model.unavailable);
     if (!out->described)
-        td_text_print(&d->notes, "parameters and FLOPs of '%s' are unknown: %.*s%s\n", out->name,
-                      (int)strcspn(why.text, "\n"), why.text,
-                      modules && !trust ? "; the run has copies of its modules: --trust loads them"
-                                        : "");
+        td_text_print(
+            &d->notes, "parameters and FLOPs of '%s' are unknown: %.*s%s\n", out->name,
+            (int)strcspn(why.text, "\n"), why.text,
+            modules && !trust
+                ? "; that may be because the run's own modules were not loaded: --trust loads them"
+                : "");
     free(modules);
 }
 

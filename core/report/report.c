@@ -260,8 +260,7 @@ static int write_report(td_report_data *d, json_t **summary, td_error *error)
         code = td_make_writable(d->options->directory, error);
     if (!code) {
         lay_out(d, doc);
-        if (d->options->progress)
-            d->options->progress(d->options->arg, "drawing the plots");
+        td_log_line(d->options->log, TD_LOG_INFO, "drawing the plots");
         code = write_all(d, doc, error);
     }
     if (!code)

@@ -13,6 +13,7 @@
 
 #include <jansson.h>
 
+#include "base/log.h"
 #include "tandem/embed.h"
 
 typedef struct td_report_options {
@@ -24,9 +25,7 @@ typedef struct td_report_options {
     const char *const *plugin_paths; /* ends with NULL; NULL: none */
     bool               trust;        /* load the modules that runs keep */
     int64_t            draws;        /* of a bootstrap; 0: 10000 */
-    /* Called before each part that may take seconds, and before a module is loaded; may be NULL. */
-    void (*progress)(void *arg, const char *what);
-    void *arg;
+    td_journal *log; /* each part that may take seconds, modules, warnings; NULL: nobody reads it */
 } td_report_options;
 
 /* Write all files. `summary`, to be released, is {"report", "title", "answer": [..], "figures": [..],

@@ -110,8 +110,8 @@ static json_t *json_of_parting(const td_parting *p)
         (json_int_t)p->differ, "tensors", (json_int_t)p->tensors);
 }
 
-/* It prints, and writes nothing, so every option of pages would be ignored. --trust may be given to
- * every command that takes a run; here there is nothing to load. */
+/* It prints, and writes nothing, so every option of pages would be ignored. --trust is accepted, as
+ * by `tandem compare`: there is nothing to load. */
 static int diff(td_tool *t)
 {
     td_parting p;
@@ -137,13 +137,6 @@ static int diff(td_tool *t)
 }
 
 /* ---- the report ------------------------------------------------------------------------------ */
-
-/* A report of many runs takes seconds. */
-static void show(void *arg, const char *what)
-{
-    td_journal *log = ((td_tool *)arg)->log;
-    td_log_line(log, TD_LOG_INFO, "%s", what);
-}
 
 static void print_list(const json_t *list, const char *before)
 {
@@ -190,8 +183,7 @@ int td_command_report(td_tool *t, int argc, char **argv)
     o.title = td_tool_option(t, "--title");
     o.plugin_paths = t->plugin_paths;
     o.trust = td_tool_option(t, "--trust") != NULL;
-    o.progress = show;
-    o.arg = t;
+    o.log = t->log;
     /* the report of a study lies in it, that of runs here: they may be anywhere */
     directory = directory_of(t, o.study);
     o.directory = directory ? directory : "report";

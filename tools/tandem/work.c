@@ -202,10 +202,11 @@ void td_work_trust(td_tool *t, const char *modules)
 void td_work_advise(const td_tool *t, const char *modules)
 {
     if (modules && !t->trust)
-        fprintf(stderr,
-                "'%s' has copies of the modules that the run was made with: --trust loads them, "
-                "--plugin-path DIR loads your own\n",
-                modules);
+        fprintf(
+            stderr,
+            "that may be because the modules that the run was made with, '%s', were not loaded: "
+            "--trust loads them, --plugin-path DIR loads your own\n",
+            modules);
 }
 
 td_session *td_work_open_run(td_tool *t, const td_run_place *place, unsigned needs, int *code)

@@ -178,7 +178,9 @@ static int report(td_tool *t, td_matrix *m, bool changed, int code)
     char             *page = directory ? td_path_join(directory, "index.html") : NULL;
     td_report_options o = { .study = m->directory,
                             .directory = directory,
-                            .plugin_paths = m->composer.plugin_paths };
+                            .plugin_paths = m->composer.plugin_paths,
+                            .trust = t->trust,
+                            .log = t->log };
     json_t           *summary = NULL;
     td_error          e = { 0 };
     int               failed = TD_EXIT_OK;
