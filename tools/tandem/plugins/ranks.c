@@ -28,9 +28,11 @@ static char *find_program(const char *name)
 }
 
 /* Open MPI refuses to start more processes than processors, and to be started by root, unless told
- * otherwise: both are harmless for a test of seconds. */
-static void allow(void)
+ * otherwise: both are harmless for a test of seconds. Its files go to `place`: in the directory that all
+ * launchers of a user share, one that ends can remove what another is about to use. */
+static void allow(const char *place)
 {
+    setenv("OMPI_MCA_orte_tmpdir_base", place, 1);
     setenv("OMPI_MCA_rmaps_base_oversubscribe", "1", 1);
     setenv("OMPI_ALLOW_RUN_AS_ROOT", "1", 1);
     setenv("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1", 1);
@@ -45,7 +47,7 @@ int td_ranks_prepare(td_ranks_start *s, int n, const char *directory, size_t tes
     snprintf(name, sizeof name, "%zu.rank", test);
     s->out = td_path_join(directory, name);
     s->program = length > 0 ? strndup(self, (size_t)length) : NULL;
-    allow();
+    allow(s->out ? s->out : directory);
     return s->out && s->program ? 0
                                 : td_fail(error, TD_EIO, "cannot start the processes of a test");
 }
