@@ -9,6 +9,8 @@ static inline void processes_setup(void)
 {
     open_mpi_setup();
     small_setup();
+    /* in the directory that all launchers share, one that ends can remove what another is about to use */
+    setenv("OMPI_MCA_orte_tmpdir_base", small_directory, 1);
 }
 
 #define RANKS(n) "mpirun -np " #n " "
