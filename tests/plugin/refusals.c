@@ -58,7 +58,7 @@ static const refusal refusals[] = {
     { "op-inplace.so", "op 'wide' writes in place to an input that it does not have" },
     { "op-no-effect.so", "op 'wide' writes in place without TD_OP_EFFECT" },
     { "op-accumulate.so", "op 'wide' accumulates an input" },
-    { "op-accumulate-out.so", "or into an output that it does not have" },
+    { "op-accumulate-out.so", "accumulates an input, or into an output, that it does not have" },
     { "op-view.so", "op 'wide' sets TD_OP_VIEW, which is reserved for built-in ops" },
     { "comm-no-wait.so", "comm 'fixture' names a backend, but lacks a hook for its memory" },
     { "kernel-size.so", "kernels 'fixture': row 0 declares a size of 8 bytes" },

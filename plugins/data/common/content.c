@@ -108,7 +108,7 @@ static int learn(const char *path, const known *before, known *k, XXH3_state_t *
     const char *why;
     int         code = 0, fd = open_regular(path, &st, &why);
     if (fd < 0)
-        return td_fail(error, TD_EIO, "cannot read '%s': %s", path, why);
+        return td_fail(error, TD_EIO, "cannot read '%s': %s%s", path, why, directory_advice(&st));
     *k = identify(&st);
     k->hash = before->hash;
     if (!is_same(k, before)) {

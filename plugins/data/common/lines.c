@@ -59,7 +59,8 @@ static FILE *open_file(const char *path, td_error *error)
     FILE       *file = fd < 0 ? NULL : fdopen(fd, "rb");
     if (file)
         return file;
-    td_fail(error, TD_EIO, "cannot open '%s' for reading: %s", path, why ? why : strerror(errno));
+    td_fail(error, TD_EIO, "cannot open '%s' for reading: %s%s", path, why ? why : strerror(errno),
+            directory_advice(&st));
     if (fd >= 0)
         close(fd);
     return NULL;

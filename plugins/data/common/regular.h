@@ -18,13 +18,20 @@ static inline int open_regular(const char *path, struct stat *st, const char **w
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd >= 0 && !fstat(fd, st) && S_ISREG(st->st_mode))
         return fd;
-    *why = fd < 0                 ? strerror(errno)
-           : S_ISDIR(st->st_mode) ? "not a regular file, but a directory: name the files in it, "
-                                    "one by one or with a pattern (DIR/*.jsonl)"
-                                  : "not a regular file";
+    *why = fd < 0 ? strerror(errno) : "not a regular file";
     if (fd >= 0)
         close(fd);
+    else
+        *st = (struct stat){ 0 };
     return -1;
+}
+
+/* Advice for texts, to follow the reason of open_regular. */
+static inline const char *directory_advice(const struct stat *st)
+{
+    return S_ISDIR(st->st_mode) ? ", but a directory: name the files in it, one by one or with a "
+                                  "pattern (DIR/*.jsonl)"
+                                : "";
 }
 
 /* Advice about a failed write, to follow its reason. */

@@ -181,16 +181,16 @@ Test(megatron, files_that_lie)
 {
     REFUSED(4, 4, x.magic[0] = 'X', "does not begin with MMIDIDX");
     REFUSED(4, 4, memcpy(x.magic, "TNTIDX\0\0", 9), "older fairseq");
-    REFUSED(4, 4, x.version = 2, "another version");
+    REFUSED(4, 4, x.version = 2, "is not version 1");
     REFUSED(7, 4, , "floats");
     REFUSED(6, 8, , "floats");
     REFUSED(9, 4, , "unknown type");
     REFUSED(0, 4, , "unknown type");
-    REFUSED(4, 4, x.pieces = UINT64_MAX, "another length");
-    REFUSED(4, 4, x.pieces = (uint64_t)1 << 62, "another length");
-    REFUSED(4, 4, x.boundaries = 0, "another length");
-    REFUSED(4, 4, x.boundaries = UINT64_MAX, "another length");
-    REFUSED(4, 4, x.modes = 2, "another length");
+    REFUSED(4, 4, x.pieces = UINT64_MAX, "has a length that does not follow");
+    REFUSED(4, 4, x.pieces = (uint64_t)1 << 62, "has a length that does not follow");
+    REFUSED(4, 4, x.boundaries = 0, "has a length that does not follow");
+    REFUSED(4, 4, x.boundaries = UINT64_MAX, "has a length that does not follow");
+    REFUSED(4, 4, x.modes = 2, "has a length that does not follow");
     REFUSED(4, 4, x.size[1] = -1, "outside of it");
     REFUSED(4, 4, x.size[0] = 7, "outside of it");
     REFUSED(4, 4, x.offset[2] = -4, "outside of it");
