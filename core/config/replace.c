@@ -14,7 +14,7 @@ typedef struct change {
     td_text          kept, dropped;
 } change;
 
-/* Of type TD_TYPE_END if it has no such option, or if there is no such plugin. */
+/* Its type is TD_TYPE_END if the plugin lacks the option, or is unknown. */
 static td_option row_of(const td_plugin *p, const char *name)
 {
     td_option o;
@@ -31,7 +31,7 @@ static bool has_word(const char *const *words, const char *word)
     return *words != NULL;
 }
 
-/* Of several values, all. What is no number at all is the setting's own mistake, and binding says so. */
+/* Every value of a list must fit. A value that is not a number is reported later, by binding. */
 static bool in_range(const td_option *o, const td_setting *v)
 {
     bool is_number = v->type == TD_SETTING_INT || v->type == TD_SETTING_FLOAT, all = true;

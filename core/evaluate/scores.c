@@ -122,7 +122,7 @@ static double *statistics_of(const column *c, int64_t item)
     return c->at + item * c->metric->statistics;
 }
 
-/* One that is no number would make every sum, and so every score, none. */
+/* A single NaN or infinity would spoil the sums, and with them every score. */
 static int check_statistics(const column *c, int64_t item, const double *x, td_error *error)
 {
     for (int64_t k = 0; k < c->metric->statistics; k++)

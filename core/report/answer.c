@@ -290,7 +290,7 @@ static const char *unequal_training(const td_report_data *d, td_document *doc, c
 {
     const td_compared_group *x = &d->comparison.groups[u->better];
     const td_compared_group *y = &d->comparison.groups[u->other];
-    /* a step more is no other training */
+    /* runs that differ by a step or so count as equally trained */
     if (x->step < 1 || y->step < 1 || !isfinite(x->tokens / y->tokens) ||
         fabs(x->tokens - y->tokens) <= 0.01 * fmax(x->tokens, y->tokens))
         return "";

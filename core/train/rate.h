@@ -4,7 +4,7 @@
 
 #include "tandem/plugin.h"
 
-/* Asks the schedule; TD_EPLUGIN if what it returns is negative or not a number. */
+/* The schedule's rate for a step; TD_EPLUGIN if it is negative, infinite or NaN. */
 int td_rate_of_step(const td_part *schedule, int64_t step, double *rate, td_error *error);
 
 #endif

@@ -42,7 +42,7 @@ typedef struct td_reduction_spec {
     td_reduce how;
     int64_t   n_micro;
     bool      shared;   /* the update is sharded */
-    bool      attached; /* devices are connected: what is exchanged is in their memory, too */
+    bool      attached; /* devices are connected, so the buffers are in their memory */
 } td_reduction_spec;
 
 /* Bytes that it takes on rank `rank` of `size` besides the gradients, which take `gradients` bytes:

@@ -2,7 +2,7 @@
  *
  * The layout is the one in shard.h, but any program may have written it: ids of any integer type,
  * pieces in any order and of any size, gaps between them, and documents without tokens. Every
- * number is checked before it is used, and what is read is copied into a shard of our own.
+ * number is checked before it is used, and the tokens are copied into a shard of our own.
  */
 #ifndef TD_DATA_COMMON_MEGATRON_H
 #define TD_DATA_COMMON_MEGATRON_H

@@ -29,7 +29,7 @@ static int read_parts(struct tokenizer *x, td_error *error)
         code = read_steps(x, json_object_get(j, "normalizer"), json_object_get(j, "pre_tokenizer"),
                           error);
     if (!code && (!decoder || json_is_null(decoder)))
-        code = td_fail(error, TD_EUNSUPPORTED, "there is no decoder, which turns tokens into text");
+        code = td_fail(error, TD_EUNSUPPORTED, "the file has no decoder, so ids cannot be turned into text");
     if (!code)
         code = read_decoder(x, decoder, error);
     return code ? code

@@ -277,7 +277,7 @@ Test(huggingface_files, what_has_no_counterpart_is_refused_by_name)
         { { .splitter = SPLIT("\\\\hx") }, "means something else in PCRE2" },
         { { .splitter = SPLIT("[a[bc]]") }, "means something else in PCRE2" },
         { { .splitter = SPLIT("(x") }, "is invalid at byte" },
-        { { .decoder = "null" }, "there is no decoder" },
+        { { .decoder = "null" }, "the file has no decoder" },
         { { .decoder = TYPE("WordPiece") }, "the decoder 'WordPiece' cannot be read" },
         { { .model = TYPE("WordPiece") }, "the model 'WordPiece' cannot be read" },
         { { .model = "{\"type\": \"BPE\", \"vocab\": {\"a\": 0}, \"merges\": [\"a b\"]}" },
@@ -305,7 +305,7 @@ Test(huggingface_files, what_has_no_counterpart_is_refused_by_name)
         expect_refused(&cases[k].p, cases[k].why);
 }
 
-/* A file with this table makes so many ids of "cab": 2, unless the table changes it. */
+/* The number of ids that a file with this table gives "cab": 2 unless the table changes the text. */
 static void expect_mapped(const unsigned char *table, size_t size, int64_t count)
 {
     static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";

@@ -20,8 +20,8 @@
  * Settings are named by their path: "model.attention.heads" in a config, "rope_scaling.factor" in
  * config.json; items of a list are numbered, "architectures.0". Besides the model's settings, a
  * format can ask for "train.length", for the tokenizer's options ("tokenizer.plugin"), and for its
- * ids, -1 where it has none ("special.bos", "special.eos", "special.pad"; without a tokenizer there
- * are no such settings).
+ * ids, -1 where it has none ("special.bos", "special.eos", "special.pad"); without a tokenizer, the
+ * settings of tokenizer and ids are absent.
  *
  * Example:
  *
