@@ -47,7 +47,8 @@ void td_bind_length(td_binder *, const td_setting *group, const td_option *table
 /* An option that names files: the value that the plugin gets, and the same from any directory. */
 const char *td_bind_file(td_config *, const td_setting *v);
 const char *td_bind_whole(td_config *, const char *value);
-/* The same for what is found from the working directory; a shipped file, or none, stays as it is. */
+/* The same, but only for files in the working directory: names of shipped or missing files stay as they
+ * are. */
 const char *td_bind_here(td_config *, const char *value);
 
 /* Bind a group to a table of the host, and record it at `at`. Keys that the table does not

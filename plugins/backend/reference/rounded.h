@@ -1,7 +1,7 @@
 /* rounded.h - calls in bf16: computed in double, rounded once.
  *
- * Kernels add up sums in their outputs, so these may not be bf16 meanwhile: a kernel gets outputs
- * in double, in the workspace, which are rounded to where they belong when it is done. */
+ * Kernels accumulate sums in their outputs, which bf16 would round each time: a kernel gets outputs in
+ * double, in the workspace, and its results are rounded into the real outputs at the end. */
 #ifndef TD_REFERENCE_ROUNDED_H
 #define TD_REFERENCE_ROUNDED_H
 

@@ -24,7 +24,7 @@ int        td_study_errors(td_errors *);
 typedef enum td_refusal { TD_REFUSE, TD_TELL, TD_PASS } td_refusal;
 int td_study_look(td_tool *, td_matrix *, bool restart, td_refusal what);
 int td_study_plan(td_matrix *);
-/* Adds times: of cells that are not done, and times measured before. */
+/* Fills in expected times: those measured before, and new ones for cells that are not done. */
 int td_study_measure(td_tool *, td_matrix *);
 
 /* As text, or with --json as JSON. */
