@@ -291,7 +291,7 @@ static int read_prompt(td_decoder *d, row *x, td_error *error)
                              .source = td_pass_length(source, d->source) };
     d->prompt_cost = (td_pass_cost){ 0 };
     for (int64_t at = 0; at <= x->prompt.first;) {
-        int64_t left = x->prompt.first + 1 - at, count = left < d->chunk ? left : d->chunk;
+        int64_t count = td_pass_share(x->prompt.first + 1 - at, d->chunk);
         d->slices[0] = (td_columns){ &x->prompt, at, count };
         d->lengths[0] = (int32_t)at;
         d->counts[0] = (int32_t)count;

@@ -120,16 +120,26 @@ static td_pass *find_pass(td_passes *d, td_pass shape, td_error *error)
 
 /* ---- lengths --------------------------------------------------------------------------------- */
 
-/* A chunk is padded to one of a few lengths, so that few plans serve all prompts: powers of two,
- * then multiples of 16, because padding costs time too. */
+/* A pass is padded to one of a few lengths, so that few plans serve all prompts: powers of two, then
+ * multiples of 8, and of a 32nd part of longer ones, because padding costs time too. */
 int64_t td_pass_length(int64_t count, int64_t most)
 {
-    int64_t tokens = 1;
-    while (tokens < count && tokens < 16)
+    int64_t tokens = 1, multiple = 8;
+    while (tokens < count && tokens < multiple)
         tokens *= 2;
+    while (multiple * 32 < count)
+        multiple *= 2;
     if (tokens < count)
-        tokens = (count + 15) / 16 * 16;
+        tokens = (count + multiple - 1) / multiple * multiple;
     return tokens < most ? tokens : most;
+}
+
+/* Passes of about one length: a short last one would read all parameters for a few tokens. */
+int64_t td_pass_share(int64_t left, int64_t most)
+{
+    int64_t passes = (left + most - 1) / most, share = (left + passes - 1) / passes;
+    int64_t padded = td_pass_length(share, most);
+    return padded < left ? padded : left;
 }
 
 /* ---- running --------------------------------------------------------------------------------- */

@@ -43,6 +43,8 @@ typedef struct td_pass_input {
 
 /* The columns that a pass over `count` of them has: padded, and at most `most`. */
 int64_t  td_pass_length(int64_t count, int64_t most);
+/* How many of `left` columns the next pass reads, so that all have about one length of at most `most`. */
+int64_t  td_pass_share(int64_t left, int64_t most);
 /* Run the pass of that shape, which is planned when it is first needed. NULL with `error`. */
 td_pass *td_passes_run(td_passes *, td_pass shape, const td_pass_input *, td_error *error);
 void     td_passes_close(td_passes *);

@@ -9,7 +9,7 @@
 #include "run/benchmark.h"
 #include "tandem/random.h"
 
-enum { LEAST_STEPS = 8, WARM_STEPS = 2, MOST_STEPS = 4096, PROFILED = 5 };
+enum { LEAST_PROMPTS = 3, LEAST_STEPS = 8, WARM_STEPS = 2, MOST_STEPS = 4096, PROFILED = 5 };
 
 typedef struct work {
     td_session                    *s;
@@ -46,13 +46,14 @@ static int check_tokens(const work *w, int64_t first, int64_t count, td_error *e
     return 0;
 }
 
-/* Reads a prompt into each row. The first is read twice, because the first pass makes plans and
- * touches new memory. */
+/* Reads a prompt into each row, and into the first again if there are few. One is read beforehand,
+ * because the first pass makes plans and touches new memory. */
 static int prefill(work *w, double *seconds, td_error *error)
 {
     const td_generation_benchmark *b = w->shape;
-    for (int64_t r = -1; r < b->rows; r++) {
-        int64_t row = r < 0 ? 0 : r;
+    int64_t prompts = b->rows > LEAST_PROMPTS ? b->rows : LEAST_PROMPTS;
+    for (int64_t r = -1; r < prompts; r++) {
+        int64_t row = (r + prompts) % prompts % b->rows;
         double  start = td_now();
         draw_prompt(w, row);
         if (td_decoder_begin(w->decoder, row, w->prompt, b->given, b->answer,
@@ -61,9 +62,10 @@ static int prefill(work *w, double *seconds, td_error *error)
         draw(w, row, 0);
         if (check_tokens(w, row, 1, error))
             return TD_EDIVERGED;
-        w->times[row] = td_now() - start;
+        if (r >= 0)
+            w->times[r] = td_now() - start;
     }
-    *seconds = td_benchmark_median(w->times, b->rows);
+    *seconds = td_benchmark_median(w->times, prompts);
     return 0;
 }
 

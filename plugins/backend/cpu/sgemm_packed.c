@@ -159,6 +159,12 @@ typedef struct kernel_form {
     int  ahead;  /* 0, or how far to fetch b in advance */
 } kernel_form;
 
+/* What to fetch into the second-level cache meanwhile: a line at `at` + p step for each p. */
+typedef struct soon {
+    const char *at;
+    int64_t     step; /* bytes, usually less than a line */
+} soon;
+
 /* Sums times alpha, plus beta c. */
 TD_CPU_INLINE void put(float *c, td_vf sum, float alpha, float beta)
 {
@@ -184,7 +190,7 @@ TD_CPU_INLINE td_vf half_of(td_vf words, int half)
 
 /* c[rows, 32] = alpha sum_p a[p][i] b[p][j] + beta c. */
 TD_CPU_INLINE void multiply_whole(kernel_form f, int64_t depth, const float *a, const float *b,
-                                  float *c, int64_t ldc, float alpha, float beta)
+                                  float *c, int64_t ldc, float alpha, float beta, soon next)
 {
     td_vf s[MR][2] = { 0 };
     expect_rows(c, ldc, f.rows, PANEL);
@@ -195,6 +201,8 @@ TD_CPU_INLINE void multiply_whole(kernel_form f, int64_t depth, const float *a, 
             b0 = half_of(b0, 0);
         } else
             b1 = td_vload(b + TD_LANES);
+        if (!f.ahead)
+            __builtin_prefetch(next.at + p * next.step, 0, 2);
         if (f.ahead)
             __builtin_prefetch(b + f.ahead, 0, 2);
         if (f.ahead && !f.narrow)
@@ -235,7 +243,8 @@ TD_CPU_INLINE void put_eight(float *c, eight sum, float alpha, float beta)
 
 /* Up to 6 rows, and one half of the columns. */
 TD_CPU_INLINE void multiply_half(kernel_form f, int half, int64_t depth, const float *a,
-                                 const float *b, float *c, int64_t ldc, float alpha, float beta)
+                                 const float *b, float *c, int64_t ldc, float alpha, float beta,
+                                 soon next)
 {
     eight s[SIX][2] = { 0 };
     b += f.narrow ? 0 : half * TD_LANES;
@@ -243,6 +252,8 @@ TD_CPU_INLINE void multiply_half(kernel_form f, int half, int64_t depth, const f
     expect_rows(c, ldc, f.rows, TD_LANES);
     for (int64_t p = 0; p < depth; p++, a += STRIP, b += f.narrow ? TD_LANES : PANEL) {
         eight b0 = load_eight(b, f.narrow, half), b1 = load_eight(b + EIGHT, f.narrow, half);
+        if (!f.ahead && half == 0)
+            __builtin_prefetch(next.at + p * next.step, 0, 2);
         if (f.ahead)
             __builtin_prefetch(b + f.ahead, 0, 2);
 #pragma GCC unroll 6
@@ -259,23 +270,23 @@ TD_CPU_INLINE void multiply_half(kernel_form f, int half, int64_t depth, const f
 }
 
 typedef void kernel(int64_t depth, const float *a, const void *b, float *c, int64_t ldc,
-                    float alpha, float beta);
+                    float alpha, float beta, soon next);
 
 #define KERNEL(name_, target_, multiply_)                                                          \
     target_ static void name_(int64_t depth, const float *a, const void *b, float *c, int64_t ldc, \
-                              float alpha, float beta)                                             \
+                              float alpha, float beta, soon next)                                  \
     {                                                                                              \
         multiply_;                                                                                 \
     }
 #define WHOLE_KERNEL(name_, ...) \
     KERNEL(name_, TD_CPU_AVX512, \
-           multiply_whole((kernel_form){ __VA_ARGS__ }, depth, a, b, c, ldc, alpha, beta))
+           multiply_whole((kernel_form){ __VA_ARGS__ }, depth, a, b, c, ldc, alpha, beta, next))
 /* One for each half. */
 #define HALF_KERNELS(name_, ...)                                                             \
     KERNEL(name_##_left, TD_CPU_AVX2,                                                        \
-           multiply_half((kernel_form){ __VA_ARGS__ }, 0, depth, a, b, c, ldc, alpha, beta)) \
+           multiply_half((kernel_form){ __VA_ARGS__ }, 0, depth, a, b, c, ldc, alpha, beta, next)) \
     KERNEL(name_##_right, TD_CPU_AVX2,                                                       \
-           multiply_half((kernel_form){ __VA_ARGS__ }, 1, depth, a, b, c, ldc, alpha, beta)) \
+           multiply_half((kernel_form){ __VA_ARGS__ }, 1, depth, a, b, c, ldc, alpha, beta, next)) \
     static kernel *const name_[] = { name_##_left, name_##_right };
 
 /* rows, b in bf16 (packed ahead of time), how far to fetch it in advance */
@@ -321,13 +332,14 @@ static kernel *half_kernel(bool narrow, bool in_cache, bool six, part half)
 /* At the edges of c, the kernel works on a copy, of which only the inside is written back: columns
  * first .. end. */
 static void at_edge(kernel *run, int64_t depth, const float *a, const void *b, float *c,
-                    int64_t ldc, float alpha, float beta, int64_t rows, int64_t first, int64_t end)
+                    int64_t ldc, float alpha, float beta, soon next, int64_t rows, int64_t first,
+                    int64_t end)
 {
     float  block[MR * PANEL] = { 0 };
     size_t bytes = (size_t)(end - first) * sizeof(float);
     for (int64_t i = 0; i < rows && beta != 0; i++)
         memcpy(block + i * PANEL + first, c + i * ldc + first, bytes);
-    run(depth, a, b, block, PANEL, alpha, beta);
+    run(depth, a, b, block, PANEL, alpha, beta, next);
     for (int64_t i = 0; i < rows; i++)
         memcpy(c + i * ldc + first, block + i * PANEL + first, bytes);
 }
@@ -351,9 +363,19 @@ typedef struct panel_job {
     float        *c;
     float         alpha, beta;
     bool          narrow, in_cache; /* of b */
-    td_cpu_matrix next;             /* the panel to come, to be prefetched */
+    const char   *soon;             /* the panel to come, packed ahead of time; or NULL */
+    td_cpu_matrix next;             /* the panel to come, not packed yet */
     int64_t       next_columns;
 } panel_job;
+
+/* The part of a packed panel that is fetched while rows i .. are multiplied by this one. */
+static soon fetch_next(const panel_job *j, int64_t i, int64_t rows)
+{
+    int64_t bytes = j->depth * PANEL * (j->narrow ? 2 : 4);
+    if (!j->soon)
+        return (soon){ j->b, 0 };
+    return (soon){ j->soon + bytes * i / j->rows, td_cpu_ceil(bytes * rows / j->rows, j->depth) };
+}
 
 /* Rows that a kernel computes, from row i of a strip of 16 on: 8 and 8, or 6, 6 and 4. */
 static int64_t rows_from(int64_t i, part part)
@@ -380,10 +402,12 @@ static void panel_part(const panel_job *j, part part)
                                     : half_kernel(j->narrow, in_cache, rows > FOUR, part);
         if (part != RIGHT)
             prefetch(j->next, j->next_columns, j->depth, i, i + rows, j->rows);
+        soon next = fetch_next(j, i, rows);
         if (rows == whole && j->columns == PANEL)
-            run(j->depth, strip, j->b, c, j->ldc, j->alpha, j->beta);
+            run(j->depth, strip, j->b, c, j->ldc, j->alpha, j->beta, next);
         else
-            at_edge(run, j->depth, strip, j->b, c, j->ldc, j->alpha, j->beta, rows, first, end);
+            at_edge(run, j->depth, strip, j->b, c, j->ldc, j->alpha, j->beta, next, rows, first,
+                    end);
     }
 }
 
@@ -433,7 +457,8 @@ static void block(td_cpu_matrix a, td_cpu_matrix b, int64_t rows, int64_t n, int
                             .alpha = alpha,
                             .beta = beta,
                             .narrow = b.packed && b.narrow,
-                            .in_cache = !b.packed,
+                            .in_cache = !b.packed || (j > 0 && rows >= 32),
+                            .soon = b.packed && j + PANEL < n ? next.data : NULL,
                             .next = next,
                             .next_columns = then });
     }
