@@ -51,7 +51,7 @@ static int check_tokens(const work *w, int64_t first, int64_t count, td_error *e
 static int prefill(work *w, double *seconds, td_error *error)
 {
     const td_generation_benchmark *b = w->shape;
-    int64_t prompts = b->rows > LEAST_PROMPTS ? b->rows : LEAST_PROMPTS;
+    int64_t                        prompts = b->rows > LEAST_PROMPTS ? b->rows : LEAST_PROMPTS;
     for (int64_t r = -1; r < prompts; r++) {
         int64_t row = (r + prompts) % prompts % b->rows;
         double  start = td_now();

@@ -372,9 +372,9 @@ void td_cpu_sgemm(const td_cpu *, int thread, td_cpu_way, td_cpu_matrix a, td_cp
 void td_cpu_gemm(const td_cpu *, td_cpu_matrix a, td_cpu_matrix b, int64_t m, int64_t n, int64_t k,
                  float alpha, float beta, float *c, int64_t ldc);
 
-/* The size of the tiles that td_cpu_gemm cuts. */
-void td_cpu_gemm_tiles(const td_services *, td_cpu_way, int64_t m, int64_t n, int64_t k,
-                       int64_t *tile_m, int64_t *tile_n);
+/* The size of the tiles that td_cpu_gemm cuts; `b_packed`: b was packed ahead of time. */
+void td_cpu_gemm_tiles(const td_services *, td_cpu_way, bool b_packed, int64_t m, int64_t n,
+                       int64_t k, int64_t *tile_m, int64_t *tile_n);
 
 /* The name of td_cpu_sgemm's usual method on this machine, for users. */
 const char *td_cpu_sgemm_name(void);

@@ -180,7 +180,7 @@ static void lay_out(matmul_job *j, const td_services *services, const td_view *a
     /* before the way is chosen: it depends on the number of rows */
     fold_batch(j);
     j->way = td_cpu_sgemm_way(j->a, j->b, j->m, j->n, j->k);
-    td_cpu_gemm_tiles(services, j->way, j->m, j->n, j->k, &j->tile_m, &j->tile_n);
+    td_cpu_gemm_tiles(services, j->way, j->b.packed, j->m, j->n, j->k, &j->tile_m, &j->tile_n);
     j->across = td_cpu_ceil(j->n, j->tile_n);
     j->tiles = td_cpu_ceil(j->m, j->tile_m) * j->across;
 }

@@ -151,13 +151,21 @@ static int64_t equal_tiles(int64_t n, int64_t most, int64_t multiple)
     return td_cpu_max(multiple, td_cpu_ceil(td_cpu_ceil(n, parts), multiple) * multiple);
 }
 
+/* Tiles of 128 rows or a little more: one row more does not make two tiles of unequal height. */
+static int64_t low_tiles(int64_t m)
+{
+    return td_cpu_ceil(td_cpu_ceil(m, td_cpu_max(1, m / 128)), 16) * 16;
+}
+
 /* Every tile packs its own a and b, so tiles are wide: only as many as occupy all threads evenly,
  * up to four for each. That depends on the number of threads, which is harmless: this kernel adds
- * up an element of c in the order of k, whatever tile it is in. */
-static void packed_tiles(int threads, int64_t m, int64_t n, int64_t *tile_m, int64_t *tile_n)
+ * up an element of c in the order of k, whatever tile it is in. Without a b to pack, tiles are low, so
+ * that their part of c stays in the second-level cache from one slice of k to the next. */
+static void packed_tiles(int threads, bool b_packed, int64_t m, int64_t n, int64_t *tile_m,
+                         int64_t *tile_n)
 {
     int64_t down, across = 1;
-    *tile_m = equal_tiles(m, 512, 16);
+    *tile_m = b_packed ? low_tiles(m) : equal_tiles(m, 512, 16);
     down = td_cpu_ceil(m, *tile_m);
     while (down * across % threads && down * across < 4 * (int64_t)threads && across * 64 < n)
         across++;
@@ -178,15 +186,15 @@ static void plain_tiles(int64_t m, int64_t n, int64_t *tile_m, int64_t *tile_n)
     }
 }
 
-void td_cpu_gemm_tiles(const td_services *services, td_cpu_way way, int64_t m, int64_t n, int64_t k,
-                       int64_t *tile_m, int64_t *tile_n)
+void td_cpu_gemm_tiles(const td_services *services, td_cpu_way way, bool b_packed, int64_t m,
+                       int64_t n, int64_t k, int64_t *tile_m, int64_t *tile_n)
 {
     /* half a megaflop is too little to hand out */
     if (m * n * k <= 1 << 18) {
         *tile_m = td_cpu_max(1, m);
         *tile_n = td_cpu_max(1, n);
     } else if (way == TD_CPU_PACKED)
-        packed_tiles(services->threads, m, n, tile_m, tile_n);
+        packed_tiles(services->threads, b_packed, m, n, tile_m, tile_n);
     else
         plain_tiles(m, n, tile_m, tile_n);
 }
@@ -207,7 +215,7 @@ void td_cpu_gemm(const td_cpu *cpu, td_cpu_matrix a, td_cpu_matrix b, int64_t m,
 
     /* decided for the whole product, so that a narrow tile at the edge uses the same method */
     j.way = td_cpu_sgemm_way(a, b, m, n, k);
-    td_cpu_gemm_tiles(cpu->services, j.way, m, n, k, &j.tile_m, &j.tile_n);
+    td_cpu_gemm_tiles(cpu->services, j.way, b.packed, m, n, k, &j.tile_m, &j.tile_n);
     j.across = td_cpu_ceil(n, j.tile_n);
     td_parallel(cpu->services, td_cpu_ceil(m, j.tile_m) * j.across, gemm_tile, &j);
 }

@@ -282,10 +282,10 @@ typedef void kernel(int64_t depth, const float *a, const void *b, float *c, int6
     KERNEL(name_, TD_CPU_AVX512, \
            multiply_whole((kernel_form){ __VA_ARGS__ }, depth, a, b, c, ldc, alpha, beta, next))
 /* One for each half. */
-#define HALF_KERNELS(name_, ...)                                                             \
-    KERNEL(name_##_left, TD_CPU_AVX2,                                                        \
+#define HALF_KERNELS(name_, ...)                                                                   \
+    KERNEL(name_##_left, TD_CPU_AVX2,                                                              \
            multiply_half((kernel_form){ __VA_ARGS__ }, 0, depth, a, b, c, ldc, alpha, beta, next)) \
-    KERNEL(name_##_right, TD_CPU_AVX2,                                                       \
+    KERNEL(name_##_right, TD_CPU_AVX2,                                                             \
            multiply_half((kernel_form){ __VA_ARGS__ }, 1, depth, a, b, c, ldc, alpha, beta, next)) \
     static kernel *const name_[] = { name_##_left, name_##_right };
 
