@@ -60,7 +60,7 @@ typedef struct td_variant {
     const char                     *name;
     const td_setting               *at;
     td_strings                      from;
-    td_overlay                      base;                    /* laid before the size */
+    td_overlay                      base;                    /* applied before the size */
     td_overlay                      own;                     /* .. and after it */
     td_overlay                      phases[TD_STUDY_PHASES]; /* .. and in that phase */
     td_matching                     match;

@@ -82,7 +82,7 @@ int     td_team_collect(td_team *, const void *own, size_t bytes, td_text *out, 
 /* An error unless all ranks have the same `text`: "the config", "the plugins". */
 int     td_team_same(td_team *, const char *text, const char *what, td_error *error);
 
-/* The comm's own (tandem/kind/comm.h), for gradients. */
+/* The comm's hooks of these names (tandem/kind/comm.h), for gradients. */
 int td_team_all_reduce(td_team *, void *data, int64_t count, int dtype, td_error *error);
 int td_team_all_to_all(td_team *, const void *send, void *receive, size_t bytes, td_error *error);
 int td_team_all_gather(td_team *, const void *send, void *receive, size_t bytes, td_error *error);
@@ -96,8 +96,9 @@ bool td_team_reaches(const td_team *, const td_device *);
 int  td_team_attach(td_team *, const td_device *, td_error *error);
 void td_team_detach(td_team *);
 bool td_team_is_attached(const td_team *);
-/* The comm's own. They only queue: what others have sent is there after the wait, or for work that
- * is queued later. Every exchange ends with a wait, because nothing else notices a lost rank. */
+/* The comm's hooks. They only queue: what others have sent has arrived after the wait, and for work
+ * that is queued later. Every exchange ends with a wait, because nothing else notices a lost
+ * rank. */
 int  td_team_device_begin(td_team *, td_error *error);
 int  td_team_device_end(td_team *, td_error *error);
 int  td_team_device_all_reduce(td_team *, void *data, int64_t count, int dtype, td_error *error);

@@ -274,7 +274,7 @@ int td_command_evaluate(td_tool *t, int argc, char **argv)
     int code;
     if (!td_tool_parse(t, &td_usage_evaluate, argc, argv, &code) || !options_fit(t, &code))
         return code;
-    if (td_work_follows(t) && !freopen("/dev/null", "w", stdout)) /* tables are for the first */
+    if (td_work_follows(t) && !freopen("/dev/null", "w", stdout)) /* the first one prints tables */
         return TD_EXIT_FAILED;
     if (td_tool_option(t, "--list"))
         return td_tool_list_tasks(t);
