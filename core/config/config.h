@@ -59,8 +59,8 @@ typedef struct td_config_sources {
 td_config *td_config_read(const td_config_sources *, td_errors *errors);
 
 /* A config composed in layers, of which later ones override earlier ones: it begins empty. A layer
- * is a group, whose keys are those of a config, a string, which names a file as `extends` does, or
- * a list of strings. It is copied; the names of its files must outlive the config. */
+ * is a group with the keys of a config, a string that names a file as `extends` does, or a list of
+ * strings. It is copied; the names of its files must outlive the config. */
 td_config *td_config_new(const char *search, bool untrusted); /* NULL when out of memory */
 void       td_config_lay(td_config *, const td_setting *layer, td_errors *errors);
 /* Apply the override "path.to.key=value". `origin` is the value's origin in messages; NULL: the
@@ -148,8 +148,8 @@ void td_config_print_kept(const td_config *, td_text *out);
  * files that are not here, stay as they are. */
 void td_config_print_cell(const td_config *, td_text *out);
 
-/* The i-th file that an option of the group names, as an absolute path: of options that take one;
- * NULL past the last. */
+/* The absolute path of the i-th file that the group's options name, of options that take a single
+ * file; NULL past the last. */
 const char *td_config_file(const td_config *, const char *group, size_t i);
 /* The file was copied: the two functions above call it `name`. */
 void        td_config_move_file(td_config *, const char *group, size_t i, const char *name);

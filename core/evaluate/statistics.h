@@ -85,11 +85,12 @@ enum { TD_SEEDS_MOST = 100000 };
 
 /* The probability that a two-sided t test at 0.05 of two configs, `seeds` runs each, shows a
  * difference: the scores of each vary over seeds with the standard deviation `spread`, and `fixed`
- * is a standard error of the difference that more seeds do not make smaller, such as that of the
- * scored items (0: none). By the noncentral t distribution with 2 (seeds - 1) degrees of freedom,
- * exact for normal scores without `fixed`. NaN for fewer than two seeds. */
+ * is a standard error of the difference that more seeds do not make smaller, such as the error over
+ * the scored items (0: none). By the noncentral t distribution with 2 (seeds - 1) degrees of
+ * freedom, exact for normal scores without `fixed`. NaN for fewer than two seeds. */
 double  td_seeds_power(double difference, double spread, double fixed, int64_t seeds);
-/* The fewest seeds of each config with that power, at least 2; 0: not even TD_SEEDS_MOST. */
+/* The fewest seeds of each config with that power, at least 2; 0: not even TD_SEEDS_MOST are
+ * enough. */
 int64_t td_seeds_needed(double difference, double spread, double fixed, double power);
 
 /* ---- lists of numbers ------------------------------------------------------------------------- */

@@ -47,7 +47,7 @@ typedef struct td_device {
     const td_exchange *exchange;  /* for graphs with td_graph_options.shared; may be set later */
 } td_device;
 
-/* The wide dtype of reals on a backend or device, TD_F32 or TD_F64: that of its own kernels, f32 if
+/* The wide dtype of reals on a backend or device, TD_F32 or TD_F64, as its own kernels use; f32 if
  * it has both. Loads the module with these kernels. */
 int    td_backend_real(td_registry *, const td_backend *);
 int    td_device_real(const td_device *);

@@ -65,8 +65,8 @@ int td_registry_scan(td_registry *);
 /* Load every module whose bytes mention the kind. */
 int td_registry_scan_kind(td_registry *, const char *kind);
 
-/* The plugins found so far (all, after a scan), by kind and name. Indexes hold until the next call
- * that loads something. */
+/* The plugins found so far (all, after a scan), by kind and name. Indices are valid until the next
+ * call that loads something. */
 size_t           td_registry_count(const td_registry *);
 const td_plugin *td_registry_plugin(const td_registry *, size_t i);
 /* Where a plugin came from; its path is NULL if it is built in. */

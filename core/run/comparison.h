@@ -41,7 +41,7 @@ typedef struct td_compared_run {
     td_text     differences;   /* "key: first run's -> this one's", one per line */
 } td_compared_run;
 
-/* A single run, or those of several seeds. */
+/* A single run, or the runs of several seeds. */
 typedef struct td_compared_group {
     const char *name; /* a single run's own; of several, what their names begin with */
     size_t     *runs; /* [count] their numbers */

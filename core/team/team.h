@@ -47,7 +47,7 @@ double td_team_interval(const td_team *);
 /* A call has failed (TD_EIO): the other ranks cannot be reached any more. */
 bool   td_team_is_lost(const td_team *);
 
-/* The code that all ranks continue with: 0 if every rank's code is 0; otherwise that of the
+/* The code that all ranks continue with: 0 if every rank's code is 0; otherwise the code of the
  * lowest rank with an error, whose message is put into `error`. An error takes precedence over
  * TD_EEND. */
 int     td_team_agree(td_team *, int code, td_error *error);

@@ -199,8 +199,8 @@ const td_usage td_usage_evaluate = {
     .notes =
         "RUN is the directory of a run, whose config and newest checkpoint are used, or one of its "
         "checkpoints, or a folder of Hugging Face (`tandem convert`). Scores are written to "
-        "RUN/eval/heldout.json, those of each sequence to "
-        "heldout.jsonl; with --weights only if --out is given. Several runs are scored one after "
+        "RUN/eval/heldout.json, the scores of each sequence to heldout.jsonl; with --weights only "
+        "if --out is given. Several runs are scored one after "
         "the "
         "other; for runs that differ only in their seed, means and deviations over seeds "
         "follow.\n\n"

@@ -185,7 +185,7 @@ static void print_frontier_sentence(const td_fit_results *r)
             printf(", from %s %.4g to %.4g", r->request.x, low, high);
         puts("");
     }
-    printf("the lowest %s is that of '%s'\n", r->request.y, r->groups[end->group].name);
+    printf("the lowest %s belongs to '%s'\n", r->request.y, r->groups[end->group].name);
 }
 
 static void print_warnings(const char *group, const td_text *warnings)

@@ -35,7 +35,7 @@ const td_usage td_usage_report = {
         "Plots and tables appear where runs have the data: `tandem evaluate` (with --tasks and "
         "--extrapolate), `tandem analyze`, and `tandem bench RUN --generate --out "
         "RUN/eval` for latency. Runs that differ only in their seed form a "
-        "group; the tests are those of `tandem compare`.\n\n"
+        "group; groups are tested as in `tandem compare`.\n\n"
         "--diff writes no page: it prints the settings that differ, the first step whose metrics "
         "differ (each line has a hash of all parameters), and the first parameter that differs in "
         "the first checkpoint that does.",

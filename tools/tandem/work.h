@@ -66,7 +66,7 @@ int td_work_draw(td_tool *, const char *directory, const char *name, bool *drawn
 
 /* The result of a command as JSON: printed, or appended to the tool's list of results. Releases it. */
 void td_work_result(td_tool *, json_t *j);
-/* Print `j` to stdout with a newline, and release it; `flags` are those of json_dumpf. */
+/* Print `j` to stdout with a newline, and release it; `flags` are json_dumpf's. */
 void td_work_print_json(json_t *j, size_t flags);
 
 #endif
