@@ -22,8 +22,8 @@ typedef struct td_estimate {
 } td_estimate;
 
 /* sum x / sum w over n independent observations, as for sequences of unequal length; w NULL: all 1,
- * which is the plain mean. The error is that of a ratio estimator (Cochran 1977, section 2.11),
- * sqrt(n / (n - 1) sum (x - mean w)^2) / sum w, which for w = 1 is the usual one. */
+ * which is the plain mean. The error is a ratio estimator's (Cochran 1977, section 2.11), sqrt(n /
+ * (n - 1) sum (x - mean w)^2) / sum w, which for w = 1 is the usual one. */
 td_estimate td_ratio(const double *x, const double *w, int64_t n);
 
 /* The difference of two models, b minus a. NaN where it is unknown. */

@@ -14,7 +14,7 @@ typedef enum purpose {
     PROBE,        /* GRADIENT, with the logits */
     TOKENS,       /* forward only: single tokens, without the loss */
     UPDATE,       /* gradients to parameters; reads no batch */
-    SQUARES,      /* the squared norms of own gradients, if the update is sharded */
+    SQUARES,      /* the squared norms of this rank's gradients, if the update is sharded */
     NORMS         /* of parameters and gradients; reads no batch */
 } purpose;
 

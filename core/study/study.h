@@ -45,7 +45,7 @@ typedef struct td_cell {
     const char *run;   /* its run's directory, which begins with the study's */
     const char *const *after; /* [n_after], the cells that must be done first */
     size_t             n_after;
-    const char        *key; /* a hash of all that it computes */
+    const char        *key; /* a hash of everything that decides its results */
     td_cell_state      state;
     double             parameters; /* of its model */
     double      flops;     /* of its training, visible scores only; NaN: unknown, or no training */

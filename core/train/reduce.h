@@ -46,7 +46,7 @@ typedef struct td_reduction_spec {
 } td_reduction_spec;
 
 /* Bytes that it takes on rank `rank` of `size` besides the gradients, which take `gradients` bytes:
- * of their copies, and of what is on its way between devices. */
+ * of their copies, and of data in transit between devices. */
 size_t td_reduction_bytes(int rank, int size, const td_reduction_spec *, size_t gradients);
 
 /* This rank computes micro-batches [*first, *end), at least one. */

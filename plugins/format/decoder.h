@@ -1,8 +1,8 @@
 /* decoder.h - shared by the formats for Hugging Face's decoder-only models: one config, with small
  * differences, and tensors whose names are also ours.
  *
- * The settings are those of transformers; its modeling_llama.py and modeling_qwen3.py define what
- * they compute. */
+ * The settings are named as in transformers; its modeling_llama.py and modeling_qwen3.py define
+ * what they compute. */
 #ifndef TANDEM_PLUGINS_FORMAT_DECODER_H
 #define TANDEM_PLUGINS_FORMAT_DECODER_H
 

@@ -198,7 +198,7 @@ const td_usage td_usage_evaluate = {
     .plain = 64,
     .notes =
         "RUN is the directory of a run, whose config and newest checkpoint are used, or one of its "
-        "checkpoints, or a folder of Hugging Face (`tandem convert`). Scores are written to "
+        "checkpoints, or a Hugging Face folder (`tandem convert`). Scores are written to "
         "RUN/eval/heldout.json, the scores of each sequence to heldout.jsonl; with --weights only "
         "if --out is given. Several runs are scored one after "
         "the "

@@ -169,7 +169,7 @@ const td_usage td_usage_generate = {
     .plain = TD_ARGUMENTS,
     .notes =
         "RUN is the directory of a run, whose config and newest checkpoint are used, or one of "
-        "its checkpoints, or a folder of Hugging Face (`tandem convert`). Answers are printed in "
+        "its checkpoints, or a Hugging Face folder (`tandem convert`). Answers are printed in "
         "the order of their prompts. In --interactive, "
         "/reset forgets the conversation, /quit or the end of input ends it, and Ctrl-C stops "
         "an answer.",

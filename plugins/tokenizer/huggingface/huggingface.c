@@ -317,9 +317,9 @@ static const td_tokenizer tokenizer = {
                "ByteLevel, Metaspace, Split, Digits and WhitespaceSplit; the "
                "decoders ByteLevel, ByteFallback, Fuse, Replace, Strip and "
                "Metaspace; and sequences of them. Anything else that a file asks for is refused, "
-               "and named. Classes, forms and clusters of characters (which "
-               "Precompiled maps) are those of the Unicode versions of PCRE2 and utf8proc: before "
-               "15.1, Indic consonants joined by a virama are several clusters. "
+               "and named. Classes, forms and clusters of characters (which Precompiled maps) "
+               "follow the Unicode versions of PCRE2 and utf8proc: before 15.1, Indic consonants "
+               "joined by a virama are several clusters. "
                "The post-processor is not used: losses "
                "and architectures add what begins and ends a text."),
     .open = open_file,
