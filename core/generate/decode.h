@@ -53,7 +53,7 @@ size_t  td_decoder_layout_bytes(const td_decoder *);
 /* The number of plans, which must not grow with the number of tokens. */
 size_t  td_decoder_plans(const td_decoder *);
 
-/* The least work of a pass. */
+/* The least work that a pass does. */
 typedef struct td_pass_cost {
     double flops;      /* FLOPs of products with parameters */
     double parameters; /* bytes of those parameters */

@@ -44,7 +44,7 @@ int    td_team_size(const td_team *); /* .. of 1 */
 bool   td_team_leads(const td_team *);
 /* Seconds between signs of life: a few fit into the others' timeout, but not too many. */
 double td_team_interval(const td_team *);
-/* A call has failed (TD_EIO): the other ranks cannot be reached any more. */
+/* A call has failed (TD_EIO): the other ranks can no longer be reached. */
 bool   td_team_is_lost(const td_team *);
 
 /* The code that all ranks continue with: 0 if every rank's code is 0; otherwise the code of the
@@ -67,7 +67,8 @@ int     td_team_share_from(td_team *, void *data, size_t bytes, int root, td_err
 int     td_team_share_variables(td_team *, td_engine *, td_error *error);
 /* Everyone gets each parameter from the rank that updates it (model/shard.h). */
 int     td_team_share_owned(td_team *, td_engine *, td_error *error);
-/* Before ranks compute together (td_engine_order): checks that their plans have the same transfers. */
+/* Call it before ranks compute together (td_engine_order): it checks that their plans have the same
+ * transfers. */
 int     td_team_meet(td_team *, td_engine *, const td_batch *, bool scores, td_error *error);
 /* The code of the recorded failure, or `otherwise`, but never TD_EEND, which would be taken for a
  * request to stop: a plugin that returns it by mistake fails. */

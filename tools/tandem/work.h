@@ -35,8 +35,7 @@ int         td_work_no_run(td_tool *, const char *name);
 bool        td_work_has_model(td_tool *, const td_run_place *, int *code);
 /* With --trust, load a run's copies of its modules; `modules` must outlive the tool. NULL: none. */
 void        td_work_trust(td_tool *, const char *modules);
-/* After a failure without --trust: such copies may be what was missing, and the error does not say
- * so. */
+/* Call it after a failure without --trust: it says that such copies may be what was missing. */
 void        td_work_advise(const td_tool *, const char *modules);
 /* Like td_work_open, for a place, which may be empty. The modules that the run keeps are loaded if they
  * are trusted; otherwise only what is on the search path. */

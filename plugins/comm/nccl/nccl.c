@@ -196,10 +196,10 @@ static int give_up(gpus *g, ncclResult_t code, td_error *error)
 
 static int check(const gpus *g, td_error *error)
 {
-    return g && g->comm ? 0
-                        : td_fail(error, TD_EIO,
-                                  "comm 'nccl': the GPUs are not connected, or not "
-                                  "any more after a failure");
+    return g && g->comm
+               ? 0
+               : td_fail(error, TD_EIO,
+                         "comm 'nccl': the GPUs are not connected, or no longer after a failure");
 }
 
 static int device_begin(void *state, td_error *error)

@@ -124,7 +124,7 @@ typedef struct td_data_in {
 
 /* What a source of (inputs, targets) pairs guarantees about each pair. */
 typedef struct td_pair {
-    int64_t inputs, targets; /* the most tokens of each */
+    int64_t inputs, targets; /* maximum number of tokens of each */
     bool    inputs_end;      /* inputs end in the tokenizer's eos; then a prompt must end in it
                               * as well */
 } td_pair;
