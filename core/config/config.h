@@ -17,7 +17,7 @@
  *         fputs(td_text_get(&errors.text), stderr);
  *     td_config_free(c);
  *
- * All that a config hands out lives as long as it does. All calls are [main].
+ * Everything that a config returns lives as long as the config. All calls are [main].
  */
 #ifndef TD_CONFIG_CONFIG_H
 #define TD_CONFIG_CONFIG_H

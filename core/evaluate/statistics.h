@@ -6,8 +6,8 @@
  *     d = td_mcnemar(both, only_a, only_b, neither);         two models on the same questions
  *     td_holm(p, n, adjusted);                               all of the p-values together
  *
- * Everything here is a pure function of its arguments; random numbers come from a seed. None of it
- * accounts for chance in training: another seed of the same config is another model.
+ * Everything here is a pure function of its arguments; random numbers come from a seed. None of
+ * this accounts for chance in training: another seed of the same config is another model.
  */
 #ifndef TD_EVALUATE_STATISTICS_H
 #define TD_EVALUATE_STATISTICS_H

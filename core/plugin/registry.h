@@ -29,14 +29,14 @@ typedef struct td_loaded {
     const td_module *module; /* the host's copy */
 } td_loaded;
 
-/* `paths`: directories to search first, NULL at the end; NULL: none. Those of the environment and
- * of the installation follow. Built-in ops are registered; nothing is loaded yet. A directory of
- * `paths` that cannot be read is an error. NULL with `error`. */
+/* `paths`: directories to search first, NULL at the end; NULL: none. The directories of the
+ * environment and of the installation follow. Built-in ops are registered; nothing is loaded yet. A
+ * directory of `paths` that cannot be read is an error. NULL with `error`. */
 td_registry *td_registry_new(const char *const *paths, td_journal *log, td_error *error);
 void         td_registry_free(td_registry *);
 
-/* Search another directory, after `paths` and before the environment's. One that is searched
- * already keeps its place, and plugins found before are kept. */
+/* Search another directory, after `paths` and before the environment's. A directory that is
+ * searched already keeps its place, and plugins found before are kept. */
 void td_registry_add_path(td_registry *, const char *directory);
 
 /* Load one module by its file. Its plugins come before any of the same name on the search path.

@@ -92,8 +92,9 @@ int td_team_all_gather(td_team *, const void *send, void *receive, size_t bytes,
 
 /* Whether the comm connects devices of this kind, and the backend adds up in their memory. */
 bool td_team_reaches(const td_team *, const td_device *);
-/* Connect all ranks' devices, if the team reaches them; until then, and otherwise, what is in their
- * memory goes through the host's. All succeed, or all fail. Detach before the device is closed. */
+/* Connect all ranks' devices, if the team reaches them; until then, and if it does not, data in
+ * their memory goes through the host's memory. All succeed, or all fail. Detach before the device
+ * is closed. */
 int  td_team_attach(td_team *, const td_device *, td_error *error);
 void td_team_detach(td_team *);
 bool td_team_is_attached(const td_team *);
