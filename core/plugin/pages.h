@@ -4,7 +4,7 @@
  * file is overwritten in place (by `cp new.so plugins/mine.so`; `mv` or a linker makes a new file
  * instead), the code of every process that has loaded it changes, or the process dies of SIGBUS, if
  * the file has become shorter. After this call neither can happen: a run computes with the module
- * that it began with. Addresses, the module's path and its symbols stay.
+ * that it began with. Addresses, the module's path and its symbols do not change.
  */
 #ifndef TD_PLUGIN_PAGES_H
 #define TD_PLUGIN_PAGES_H
