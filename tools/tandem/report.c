@@ -119,7 +119,8 @@ static int diff(td_tool *t)
     int        code;
     for (const td_flag *f = flags; f->name; f++)
         if (strcmp(f->name, "--diff") && strcmp(f->name, "--trust") && td_tool_option(t, f->name))
-            return td_tool_usage_error(t, "--diff writes no page, so %s is not for it", f->name);
+            return td_tool_usage_error(t, "--diff writes no page, so %s has no effect with it",
+                                       f->name);
     if (t->n_plain != 2)
         return td_tool_usage_error(t, "--diff takes two runs");
     code = td_parting_find(t->plain[0], t->plain[1], &p, &e);

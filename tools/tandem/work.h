@@ -43,8 +43,8 @@ td_session *td_work_open_run(td_tool *, const td_run_place *, unsigned needs, in
 /* The parameter file that --weights names, or the one of the place's checkpoint; for a run, of its
  * checkpoint `step`. free() it. NULL with `error`. */
 char *td_work_weights(td_tool *, const td_run_place *, td_session *, int64_t step, td_error *error);
-/* Load the parameters that --weights names, or those of the place's checkpoint; of a run, those of
- * `step`. Returns their file; free() it. NULL with `error`. */
+/* Load the parameters that --weights names, or that the place's checkpoint has; for a run, its
+ * checkpoint `step`. Returns their file; free() it. NULL with `error`. */
 char *td_work_load(td_tool *, const td_run_place *, td_session *, int64_t step, td_error *error);
 
 /* `tandem evaluate --extrapolate`, with the parameters that the session holds. Files are

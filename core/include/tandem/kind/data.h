@@ -167,7 +167,7 @@ typedef struct td_data {
                          int (*document)(void *arg, const char *text, size_t size), void *arg,
                          td_error *error);
     /* A number that changes if any record does, held-out ones included: a run is not resumed on
-     * other text. NULL: unknown, and not checked. [main] */
+     * different text. NULL: unknown, and not checked. [main] */
     uint64_t (*fingerprint)(void *state);
     /* All records, training and held-out, are pairs no larger than this; it determines the rows of
      * batches, and td_data_in's lengths are ignored. NULL: records are running text. [any] */
