@@ -216,8 +216,8 @@ static void compare_text(const td_matrix *m, td_matrix_cell *c, td_text *why)
         td_session_close(s);
     }
     if (c->other_text)
-        td_text_print(
-            why, "it was trained on different text from what the files named by data have now");
+        td_text_print(why,
+                      "it was trained on text that differs from the files that data names now");
     else if (above)
         td_text_print(why, "the run that it starts from was trained on different text");
     c->other_text |= above;

@@ -260,7 +260,7 @@ Test(study, cells_that_were_trained_on_other_text_are_named)
                      "{\"text\": \"a third text of several that are long enough for one\"}\n");
     expect(2,
            "cell 'model-s1-pretrain' cannot be continued in 'runs/tiny/cells/model-s1-pretrain': "
-           "it was trained on different text from what the files named by data have now; --restart",
+           "it was trained on text that differs from the files that data names now; --restart",
            study("a", "run ../own.cfg --no-measure"));
     expect(0, "2 of them now", study("a", "run ../own.cfg --no-measure --restart"));
     expect(0, "all 2 cells are done", study("a", "run ../own.cfg --no-measure"));
