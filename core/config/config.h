@@ -129,7 +129,7 @@ void td_config_take_text(td_config *);
  * which of their options stay. "" if there is nothing. */
 const char *td_config_notes(const td_config *);
 
-/* Plugin i of those that groups were bound to, nested ones too, in order; NULL past the last. */
+/* The i-th plugin that a group was bound to, nested ones included, in order; NULL past the last. */
 const td_plugin *td_config_plugin(const td_config *, size_t i);
 
 /* The value of the option at `path` as text, also if it is the default. Returns NULL for an unknown

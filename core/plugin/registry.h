@@ -72,7 +72,7 @@ const td_plugin *td_registry_plugin(const td_registry *, size_t i);
 /* Where a plugin came from; its path is NULL if it is built in. */
 const td_loaded *td_registry_module(const td_registry *, const td_plugin *);
 
-/* Whether a module's file lies in the directory of those that come with the library. */
+/* Whether a module's file is in the directory of the modules that come with the library. */
 bool td_registry_is_own(const td_registry *, const char *path);
 
 /* Why files were refused: one message each, with the file's name. */
