@@ -1,9 +1,9 @@
 /* check.h - the conformance suite: the requirements for every plugin of a kind, test by test.
  *
  * A test examines one plugin and adds findings: sentences for the plugin's author, which say what
- * was tried, what was found and what to do. It crashes, hangs or takes all memory if the plugin
- * does, so each test is run in its own process (`tandem plugins check`), and frees little: the
- * process ends.
+ * was tried, what was found and what to do. If the plugin crashes, hangs or takes all memory, so
+ * does the test; so each test is run in its own process (`tandem plugins check`), and frees little,
+ * because the process ends.
  *
  *     td_check c = { .registry = r, .plugin = p, .files = files, .. };
  *     for (const td_check_case *t = td_check_cases(); t->name; t++)

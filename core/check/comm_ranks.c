@@ -58,8 +58,9 @@ static void check_broadcast(const group *g, size_t bytes)
         MUST(g->check, !g->comm->broadcast(g->state, data, bytes, root, &e),
              "broadcast of %zu bytes from rank %d fails: %s", bytes, root, td_check_error(&e));
         if (!is_filled(data, bytes, root, 0))
-            td_check_finding(g->check, "broadcast: %zu bytes are not those of the root, rank %d",
-                             bytes, root);
+            td_check_finding(g->check,
+                             "broadcast: %zu bytes differ from what the root, rank %d, sent", bytes,
+                             root);
     }
 }
 

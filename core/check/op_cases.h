@@ -59,7 +59,8 @@ BINARY_BUILD(less) BINARY_BUILD(equal) BINARY_BUILD(matmul)
 BUILD(build_where) { return td_where(td_less(td_detach(x[0]), td_scalar(g, 0)), x[0], x[1]); }
 /* The input is transposed, because a copy of a dense tensor would be left out. */
 BUILD(build_copy) { return emit("copy", td_transpose(x[0], 0, 1), 0, 0, 0); }
-/* The gradient is 1, not 1 + e^x. Differences would see the latter, so the case has no gradient. */
+/* The gradient is 1, not 1 + e^x. Central differences would find the latter, so the case has no
+ * gradient. */
 BUILD(build_detach) { return td_add(x[0], td_detach(td_exp(x[0]))); }
 BUILD(build_permute) { return td_exp(td_permute(x[0], (const int[]){ 2, 0, 1 })); }
 BUILD(build_pad) { return td_pad(x[0], (int)o, 2, 1); }

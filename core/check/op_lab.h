@@ -59,7 +59,8 @@ void td_lab_close(lab *);
 /* Open, run, read, close. */
 result td_op_result(td_check *, const attempt *, const td_device *);
 
-/* Call f for every attempt at the ops of the plugin under test: itself, or those of its kernels. */
+/* Call f for every attempt at the ops of the plugin under test: the op itself, or the ops of its
+ * kernels. */
 void td_each_op(td_check *, devices *, visit *f);
 
 #endif

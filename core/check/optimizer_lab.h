@@ -94,7 +94,7 @@ static inline void declare(lab *l)
 static inline void fill(lab *l)
 {
     float values[LARGEST];
-    /* initial values of our own: those of td_init are 0 for all of these */
+    /* initial values of our own, since td_init gives 0 for all of these */
     for (int k = 0; k < SHAPES; k++) {
         for (int64_t n = 0; n < parameter(l, k)->count; n++)
             values[n] = (float)initial(k, n);
@@ -180,7 +180,7 @@ static inline void update(lab *l, double rate, int64_t step, double limit)
 /* ---- a convex function ----------------------------------------------------------------------- */
 
 /* f(x) = sum_n h_n (x_n - a_n)^2 / 2, h between 0.5 and 1.5. Sets the gradients to `scale` times
- * those of f and returns f. */
+ * the gradients of f, and returns f. */
 static inline double bowl(lab *l, double scale)
 {
     double total = 0;

@@ -207,10 +207,9 @@ static void split_once(td_check *c, const td_part *part, const td_record *r, con
         td_check_failure(c, "split", code, &e);
         /* a pair may be too short for an objective; a run of the length it requested may not */
         if (b)
-            td_check_finding(c,
-                             "split refuses a run of %lld tokens, the length that bounds requests: "
-                             "%s",
-                             (long long)length, td_check_error(&e));
+            td_check_finding(
+                c, "split refuses a run of %lld tokens, the raw length that `bounds` returns: %s",
+                (long long)length, td_check_error(&e));
         return;
     }
     check_example(c, l, &one, b, length, VOCABULARY);

@@ -121,7 +121,7 @@ void td_check_unread(td_check *c)
          i++)
         if (td_check_can_change(&o) && !may_be_read(c, &d, i))
             td_check_finding(c,
-                             "option '%s' changes nothing, whatever its value and those of other "
-                             "options: is it read?",
+                             "option '%s' changes nothing, whatever its value and the values of "
+                             "other options: is it read?",
                              o.name);
 }

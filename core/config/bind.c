@@ -48,7 +48,7 @@ static bool is_known(const names *n, const char *name)
     return false;
 }
 
-/* Of "layers": 'encoder_layers' or 'decoder_layers'. Another plugin may call it by the short name. */
+/* For "layers": 'encoder_layers' or 'decoder_layers'. Another plugin may use the short name. */
 static void find_longer(const char *name, const names *known, td_text *out)
 {
     size_t n = strlen(name);
@@ -89,8 +89,8 @@ static void report_unknown(td_binder *b, const td_setting *group, const td_setti
     td_text_free(&longer);
 }
 
-/* A group that another program wrote, or a wrong `extends`, can have thousands: those above the
- * limit are only counted. */
+/* A group that another program wrote, or a wrong `extends`, can have thousands of them: those above
+ * the limit are only counted. */
 static void check_unknown(td_binder *b, const td_setting *group, const names *known)
 {
     size_t reported = 0;
@@ -288,7 +288,7 @@ static const char *plugin_name(td_binder *b, const td_setting *group, const td_s
     if (!v && !s->fallback)
         td_errors_add(b->errors,
                       "%s%sgroup '%s' must name a plugin of kind %.*s: write %s = { plugin = "
-                      "\"...\"; }; or put a config that has it in front (-c FILE)",
+                      "\"...\"; }; or put a config that has it before this one (-c FILE)",
                       group ? td_setting_origin(group) : "", group ? ": " : "", s->path,
                       (int)strcspn(s->kind, "/"), s->kind, s->path);
     return v ? v->text : s->fallback;
@@ -379,7 +379,7 @@ static void check_part(td_binder *b, const td_setting *group, const td_slot *s, 
     b->rules++;
 }
 
-/* The options of a part whose plugin and config struct are there. */
+/* The options of a part whose plugin and config struct exist. */
 static void bind_options(td_binder *b, td_setting *group, const td_slot *s, const td_part *part,
                          char *config, td_resolved *at)
 {
@@ -430,8 +430,8 @@ static bool bind_part(td_binder *b, td_setting *group, const td_slot *s, td_part
 
 /* ---- groups at the top ----------------------------------------------------------------------- */
 
-/* The group at a path; `out` is NULL if there is nothing. Returns false, and adds an error, if it
- * is something else. `plugin`: it is one that names a plugin. */
+/* The group at a path; `out` is NULL if nothing is there. Returns false, and adds an error, if
+ * something else is there. `plugin`: whether the group names a plugin. */
 static bool find_group(td_config *c, const char *path, bool plugin, td_setting **out,
                        td_errors *errors)
 {
@@ -475,7 +475,7 @@ void td_config_set_steps(td_config *c, int64_t steps, bool derived)
     c->derived = derived;
 }
 
-/* Take the last group of the record to the place of an earlier one of its name. */
+/* Move the last group of the record to the place of an earlier one with the same name. */
 static void replace_record(td_config *c)
 {
     td_resolved  *last = c->resolved.last, *before = NULL;

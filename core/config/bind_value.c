@@ -242,7 +242,7 @@ void td_bind_length(td_binder *b, const td_setting *group, const td_option *tabl
     }
 }
 
-/* Where a value came from, with the share that it is. */
+/* Where a value came from, with the share of the steps that was given. */
 static const char *share_origin(td_binder *b, const td_setting *v, const td_option *o, double share)
 {
     td_text     t = { 0 };
@@ -291,7 +291,7 @@ static void record_steps(td_binder *b, const td_setting *v, const td_option *o, 
     r->share = kept;
 }
 
-/* A share of the run, or all of it. False: the value is none of these. */
+/* A share of the run, or all of it. False: the value is neither. */
 static bool bind_share(td_binder *b, const td_setting *v, const td_option *o, char *field,
                        td_resolved *at)
 {

@@ -17,7 +17,7 @@
  *         fputs(td_text_get(&errors.text), stderr);
  *     td_config_free(c);
  *
- * All that a config hands out lives as long as it does. All calls are [main].
+ * Everything that a config returns lives as long as the config. All calls are [main].
  */
 #ifndef TD_CONFIG_CONFIG_H
 #define TD_CONFIG_CONFIG_H
@@ -58,9 +58,9 @@ typedef struct td_config_sources {
 } td_config_sources;
 td_config *td_config_read(const td_config_sources *, td_errors *errors);
 
-/* A config that is composed in layers, later ones over earlier ones: an empty one, and a layer.
- * A layer is a group, whose keys are those of a config, a string, which names a file as `extends`
- * does, or a list of strings. It is copied; the names of its files must outlive the config. */
+/* A config composed in layers, of which later ones override earlier ones: it begins empty. A layer
+ * is a group with the keys of a config, a string that names a file as `extends` does, or a list of
+ * strings. It is copied; the names of its files must outlive the config. */
 td_config *td_config_new(const char *search, bool untrusted); /* NULL when out of memory */
 void       td_config_lay(td_config *, const td_setting *layer, td_errors *errors);
 /* Apply the override "path.to.key=value". `origin` is the value's origin in messages; NULL: the
@@ -129,7 +129,7 @@ void td_config_take_text(td_config *);
  * which of their options stay. "" if there is nothing. */
 const char *td_config_notes(const td_config *);
 
-/* Plugin i of those that groups were bound to, nested ones too, in order; NULL past the last. */
+/* The i-th plugin that a group was bound to, nested ones included, in order; NULL past the last. */
 const td_plugin *td_config_plugin(const td_config *, size_t i);
 
 /* The value of the option at `path` as text, also if it is the default. Returns NULL for an unknown
@@ -139,19 +139,19 @@ const char *td_config_value(const td_config *, const char *path);
 /* Append every option with its value, as a config file that resolves to itself. With `origins`,
  * each line ends in a comment that says where its value came from. */
 void td_config_print(const td_config *, bool origins, td_text *out);
-/* Without origins, and files that were copied under their names there (td_config_move_file). */
+/* The same without origins, naming the copies of files that were copied (td_config_move_file). */
 void td_config_print_moved(const td_config *, td_text *out);
-/* With origins too, for a run to keep: it means the same from any directory, and what follows
- * train.steps still does. */
+/* The same with origins, for a run to keep: it means the same from any directory, and values that
+ * follow train.steps still follow it. */
 void td_config_print_kept(const td_config *, td_text *out);
 /* The same for a cell of a study, which another machine may run: the names of shipped files, and of
  * files that are not here, stay as they are. */
 void td_config_print_cell(const td_config *, td_text *out);
 
-/* The i-th file that an option of the group names, as an absolute path: of options that take one;
- * NULL past the last. */
+/* The absolute path of the i-th file that the group's options name, of options that take a single
+ * file; NULL past the last. */
 const char *td_config_file(const td_config *, const char *group, size_t i);
-/* It was copied: the two functions above call it `name`. */
+/* The file was copied: the two functions above call it `name`. */
 void        td_config_move_file(td_config *, const char *group, size_t i, const char *name);
 /* Whether the option at a path, as td_config_diff prints it, names files. */
 bool        td_config_names_file(const td_config *, const char *path);

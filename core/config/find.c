@@ -37,7 +37,7 @@ static void add_configs(candidates *c, const char *directory, const char *folder
     free(path);
 }
 
-/* The shipped ones are in folders; of the user's, those beside what was named. */
+/* Shipped configs are in folders; of the user's, only those beside the named path are looked at. */
 static void collect(candidates *c, const char *name, const char *search)
 {
     char  **folders = NULL, *directory = strchr(name, '/') ? td_path_directory(name) : strdup("");

@@ -128,7 +128,7 @@ static const char *find_given(loader *l, const char *path)
     return found;
 }
 
-/* Two names of one file are one file: a cycle through a link is a cycle. */
+/* Two names of one file count as one file: a cycle through a link is a cycle. */
 static const char *real_path(loader *l, const char *path)
 {
     char       *real = realpath(path, NULL);
@@ -218,7 +218,7 @@ static bool check_chain(loader *l, const char *path, const char *real)
     return false;
 }
 
-/* Whether fewer files than the most have been read. Adds its error once. */
+/* Whether the number of files read is below the limit. Adds its error once. */
 static bool count_file(loader *l, const char *path)
 {
     if (l->files++ == MOST_FILES)
@@ -332,8 +332,8 @@ static td_setting *load_file(loader *l, const char *path)
 
 /* ---- a config -------------------------------------------------------------------------------- */
 
-/* Whether the items of lists that an override names exist: td_setting_merge takes that for
- * granted. `at`: where the override's setting `v` will be laid. */
+/* Whether the items of lists that an override names exist: td_setting_merge takes that for granted.
+ * `at`: where the override's setting `v` will go. */
 static bool check_items(const td_setting *at, const td_setting *v, const char *override,
                         td_errors *errors)
 {
@@ -418,7 +418,7 @@ static void load_sources(loader *l, td_config *c, const td_config_sources *s)
     }
 }
 
-/* The directory that the shipped configs are in has the other shipped files, too. */
+/* The directory of the shipped configs also has the other shipped files. */
 static void find_shipped(td_config *c, const char *configs)
 {
     char *directory = configs ? td_path_directory(configs) : NULL;
@@ -467,7 +467,7 @@ td_config *td_config_new(const char *search, bool untrusted)
 void td_config_lay(td_config *c, const td_setting *layer, td_errors *errors)
 {
     loader      l = { .arena = c->arena, .search = c->search, .errors = errors };
-    /* laying uses a tree up, and the caller's may be laid again */
+    /* merging uses a tree up, and the caller may merge its own again */
     td_setting *own = td_setting_copy(c->arena, layer);
     td_setting *base = td_setting_new(c->arena, TD_SETTING_GROUP, "", layer->file, layer->line);
     if (!own || !base) {

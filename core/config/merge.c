@@ -52,7 +52,7 @@ static void start_plugin(td_setting *into, const td_setting *from, int depth, bo
     mark_all(into, into->mark);
     for (td_setting *v = into->first; v; v = v->next) {
         v->told |= told;
-        /* of two changes the first counts: nobody has stated the value for the plugin between */
+        /* of two changes the first counts: the value was not stated for the plugin in between */
         if (!v->written_for)
             v->written_for = old ? old : "";
     }
@@ -69,7 +69,7 @@ static void drop(td_setting *group, const char *name)
     }
 }
 
-/* 0 stands for "not by this". */
+/* A length of 0 means that another key sets it. */
 static bool states(const td_setting *group, const char *name)
 {
     const td_setting *v = td_setting_child(group, name);
@@ -77,7 +77,7 @@ static bool states(const td_setting *group, const char *name)
     return v && (!number || v->number != 0 || !strcmp(name, "steps"));
 }
 
-/* A run has one length, so of the keys that can state it the later file's counts. Two on one command
+/* A run has one length, so if several keys state it, the later file's counts. Two on one command
  * line, as two in one file, stay: they are an error. */
 static void start_length(td_setting *into, const td_setting *from)
 {

@@ -18,7 +18,7 @@
 
 #include "config/setting.h"
 
-/* Overrides reach into lists: data.sources.0.rate is a group of one child that is named "0", laid
+/* Overrides reach into lists: data.sources.0.rate is a group of one child that is named "0", merged
  * over a list. Whether a setting is such a group, and the item that an index names (NULL: none). */
 bool        td_setting_is_item(const td_setting *);
 td_setting *td_setting_item(const td_setting *list, const char *index);

@@ -62,7 +62,7 @@ const char *td_bind_whole(td_config *c, const char *value)
     const char *copy;
     if (path && c->shipped && !matches(path)) {
         shipped = joined(c->shipped, value);
-        if (shipped && !matches(shipped)) { /* nowhere: most likely it is meant here */
+        if (shipped && !matches(shipped)) { /* found nowhere: most likely it is meant to be here */
             free(shipped);
             shipped = NULL;
         }
@@ -89,7 +89,7 @@ static td_resolved *child(const td_resolved *r, const char *name)
     return c;
 }
 
-/* The i-th option of a group that takes one file, and names it; NULL: there is none. */
+/* The i-th option of a group that takes a file and names one; NULL: there is none. */
 static td_resolved *file_of(const td_config *c, const char *group, size_t i)
 {
     const td_resolved *g = child(&c->resolved, group);

@@ -80,8 +80,8 @@ static bool has_number(const td_option *o)
     return (o->type == TD_TYPE_INT || o->type == TD_TYPE_FLOAT) && !(o->flags & TD_OPTION_REQUIRED);
 }
 
-/* What makes another model is said: the number that takes the place of one that is dropped, and a
- * kept one for which the new plugin would have chosen another. */
+/* What changes the model is reported: a number that replaces a dropped one, and a kept one that
+ * differs from the new plugin's default. */
 static void list_option(const td_setting *v, const td_option *before, const td_option *now,
                         bool stays, td_text *list)
 {
@@ -104,7 +104,8 @@ static bool fits(void *arg, const td_setting *v)
     td_option   was, now;
     bool        stays;
     td_text    *list;
-    /* without a default, whoever wrote it had this plugin in mind; the host's mean the same for all */
+    /* without a default, whoever wrote it had this plugin in mind; the host's options mean the same
+     * for all plugins */
     if (!before || !strcmp(before, x->now->name) || is_hosts(x->slot, v->name))
         return true;
     was = row_of(td_registry_find(x->binder->registry, x->slot->kind, before, &unknown), v->name);
@@ -118,7 +119,7 @@ static bool fits(void *arg, const td_setting *v)
     return stays;
 }
 
-/* Changing a plugin by one line should change that alone, and nothing should be lost in silence. */
+/* Changing a plugin by one line should change that alone, and nothing should be lost silently. */
 void td_bind_settle(td_binder *b, td_setting *group, const td_slot *s, const td_plugin *p)
 {
     change            x = { .binder = b, .slot = s, .now = p };

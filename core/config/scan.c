@@ -67,7 +67,7 @@ static const char *skip(td_scan *s, const char *p)
 static bool is_hex(const char *p) { return p[0] == '0' && (p[1] == 'x' || p[1] == 'X'); }
 
 /* Refuse the integer [p, end) if it does not fit: 64 bits with an L after it, 32 without. libconfig
- * would wrap it around in silence. */
+ * would wrap it around silently. */
 static void check_width(const td_scan *s, const char *p, const char *end)
 {
     int       n = (int)(end - p);

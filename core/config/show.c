@@ -123,8 +123,9 @@ static bool same_value(const td_resolved *p, const td_resolved *q, bool kept)
     return !strcmp(p->text, q->text) || !strcmp(shown(p, style), shown(q, style));
 }
 
-/* A config that was kept lacks the options that came later, and has those that follow from others as
- * comments. At its default, as an empty list always is, one of these makes no difference. */
+/* A config that was kept lacks options that were introduced later, and has as comments those that
+ * follow from others. Such an option makes no difference at its default, which an empty list always
+ * is. */
 static bool is_idle(const td_resolved *r)
 {
     return r->note || is_all_steps(r) || !strncmp(r->origin, "default of ", 11) ||

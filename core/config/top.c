@@ -79,7 +79,7 @@ int td_config_check_unused(td_config *c, td_errors *errors)
     enum { MOST_NAMES = 64 };
     const char *names[MOST_NAMES], *nearest;
     size_t      n = 0, before = errors->count, reported = 0;
-    /* the groups that were bound are the ones there are */
+    /* the groups that were bound are the only ones there are */
     for (const td_resolved *r = c->resolved.first; r && n < MOST_NAMES; r = r->next)
         names[n++] = r->name;
     for (const td_setting *v = c->root->first; v; v = v->next) {

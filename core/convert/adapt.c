@@ -119,8 +119,8 @@ static int check_position(const job *j, td_error *error)
         if (!td_session_allows(j->s, "model.position.plugin"))
             return td_fail(
                 error, TD_ECONFIG,
-                "the parameters of position '%s' mean something else in an encoder than "
-                "in the decoder that they are from: make the model from one with another "
+                "the parameters of position '%s' mean something else in an encoder than in the "
+                "decoder that they come from: make the model from one with another "
                 "position, or allow it, so that training has to change them (--allow "
                 "model.position.plugin)",
                 p->name);

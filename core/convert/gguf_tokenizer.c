@@ -437,13 +437,13 @@ void td_gguf_warn_of_ends(const td_gguf *g, const char *name, td_journal *log)
 {
     if (!adds_begin(g))
         td_log_line(log, TD_LOG_WARN,
-                    "'%s' is a model of texts that begin without a special id "
+                    "'%s' expects texts without a special id at the beginning "
                     "(tokenizer.ggml.add_bos_token); here, and in what is written from it, every "
-                    "text begins with one, so first tokens will have other probabilities",
+                    "text begins with one, so first tokens will have different probabilities",
                     name);
     if (truth_of(g, "tokenizer.ggml.add_eos_token", false))
         td_log_line(log, TD_LOG_WARN,
-                    "'%s' is a model that expects an end after each text "
+                    "'%s' expects an end-of-text token after each text "
                     "(tokenizer.ggml.add_eos_token), which is not added here: add it to prompts",
                     name);
 }

@@ -78,7 +78,7 @@ static int take(td_record *r, const char *path, const json_t *j, int depth, td_e
 {
     td_format_value v;
     if (depth > DEEPEST)
-        return td_fail(error, TD_EFORMAT, "'%.200s' has objects in more than %d others", path,
+        return td_fail(error, TD_EFORMAT, "'%.200s' nests objects more than %d deep", path,
                        DEEPEST);
     if (json_is_object(j))
         return take_object(r, path, j, depth, error);

@@ -28,8 +28,8 @@ typedef struct td_translated {
     td_arena             *arena; /* owns the texts */
 } td_translated;
 
-/* From the settings of a config to those of the format. TD_ECONFIG if the format cannot represent
- * the model, with the setting's name. Free the result in either case. */
+/* From the settings of a config to the format's. TD_ECONFIG if the format cannot represent the
+ * model, with the setting's name. Free the result in either case. */
 int td_translate_write(const td_part *format, td_record *model, const char *dtype,
                        td_translated *out, td_error *error);
 /* The names of the tensors that a model has. */
@@ -38,7 +38,7 @@ typedef struct td_tensor_names {
     const void *of;
 } td_tensor_names;
 
-/* From the settings of config.json to those of a config. TD_EFORMAT if they are wrong, or not
+/* From the settings of config.json to a config's. TD_EFORMAT if they are wrong, or not
  * understood. */
 int  td_translate_read(const td_part *format, td_record *settings, const td_tensor_names *,
                        td_translated *out, td_error *error);

@@ -34,7 +34,7 @@ typedef struct td_score_line {
 /* The number of scores: the first is the task's own. */
 size_t        td_scores_count(const td_scores *);
 /* Score k over the items of a value of `by`, or over all if NULL. Means have the usual standard
- * error; that of a corpus score comes from 1000 bootstrap samples. */
+ * error; for a corpus score it comes from 1000 bootstrap samples. */
 td_score_line td_scores_line(const td_scores *, size_t k, const char *by);
 /* TD_EPLUGIN if a metric's score over all items is not a number. */
 int           td_scores_check(const td_scores *, td_error *error);

@@ -6,8 +6,8 @@
  *     d = td_mcnemar(both, only_a, only_b, neither);         two models on the same questions
  *     td_holm(p, n, adjusted);                               all of the p-values together
  *
- * Everything here is a pure function of its arguments; random numbers come from a seed. None of it
- * accounts for chance in training: another seed of the same config is another model.
+ * Everything here is a pure function of its arguments; random numbers come from a seed. None of
+ * this accounts for chance in training: another seed of the same config is another model.
  */
 #ifndef TD_EVALUATE_STATISTICS_H
 #define TD_EVALUATE_STATISTICS_H
@@ -22,8 +22,8 @@ typedef struct td_estimate {
 } td_estimate;
 
 /* sum x / sum w over n independent observations, as for sequences of unequal length; w NULL: all 1,
- * which is the plain mean. The error is that of a ratio estimator (Cochran 1977, section 2.11),
- * sqrt(n / (n - 1) sum (x - mean w)^2) / sum w, which for w = 1 is the usual one. */
+ * which is the plain mean. The error is a ratio estimator's (Cochran 1977, section 2.11), sqrt(n /
+ * (n - 1) sum (x - mean w)^2) / sum w, which for w = 1 is the usual one. */
 td_estimate td_ratio(const double *x, const double *w, int64_t n);
 
 /* The difference of two models, b minus a. NaN where it is unknown. */
@@ -85,11 +85,12 @@ enum { TD_SEEDS_MOST = 100000 };
 
 /* The probability that a two-sided t test at 0.05 of two configs, `seeds` runs each, shows a
  * difference: the scores of each vary over seeds with the standard deviation `spread`, and `fixed`
- * is a standard error of the difference that more seeds do not make smaller, such as that of the
- * scored items (0: none). By the noncentral t distribution with 2 (seeds - 1) degrees of freedom,
- * exact for normal scores without `fixed`. NaN for fewer than two seeds. */
+ * is a standard error of the difference that more seeds do not make smaller, such as the error over
+ * the scored items (0: none). By the noncentral t distribution with 2 (seeds - 1) degrees of
+ * freedom, exact for normal scores without `fixed`. NaN for fewer than two seeds. */
 double  td_seeds_power(double difference, double spread, double fixed, int64_t seeds);
-/* The fewest seeds of each config with that power, at least 2; 0: not even TD_SEEDS_MOST. */
+/* The fewest seeds of each config with that power, at least 2; 0: not even TD_SEEDS_MOST are
+ * enough. */
 int64_t td_seeds_needed(double difference, double spread, double fixed, double power);
 
 /* ---- lists of numbers ------------------------------------------------------------------------- */

@@ -72,7 +72,8 @@ const td_option td_task_table[] = {
     TD_OPTION_LIST(O, reference_steps, td_filter_step, td_filter_step_table,
                    "applied to correct answers before they are compared"),
     TD_OPTION_STRINGS(O, until, "texts that end a generated answer"),
-    TD_OPTION_INT(O, max_gen_toks, 64, 1, 1 << 20, "the most tokens of a generated answer"),
+    TD_OPTION_INT(O, max_gen_toks, 64, 1, 1 << 20,
+                  "maximum number of tokens of a generated answer"),
 
     TD_OPTION_INT(O, num_fewshot, 0, 0, 1000, "number of exemplars; --shots overrides it"),
     TD_OPTION_CHOICE(

@@ -53,7 +53,7 @@ size_t  td_decoder_layout_bytes(const td_decoder *);
 /* The number of plans, which must not grow with the number of tokens. */
 size_t  td_decoder_plans(const td_decoder *);
 
-/* The least work of a pass. */
+/* The least work that a pass does. */
 typedef struct td_pass_cost {
     double flops;      /* FLOPs of products with parameters */
     double parameters; /* bytes of those parameters */
@@ -75,7 +75,7 @@ int td_decoder_begin(td_decoder *, int64_t row, const int32_t *given, int64_t n,
                      float *logits, td_error *error);
 
 /* Append one token to each row (-1: the row is idle) and write the logits [rows][vocab] of the next
- * one. Those of idle rows are left unchanged. */
+ * one. The logits of idle rows are left unchanged. */
 int td_decoder_step(td_decoder *, const int32_t *tokens, float *logits, td_error *error);
 
 /* Tokens that follow what a row has read, of which all but the first are to be scored: the first is

@@ -23,8 +23,8 @@ size_t td_encode_kept(const char *prompt);
 int    td_encode_answer(const td_encoder *, const char *both, size_t size, size_t keep,
                         const int32_t *given, int64_t n_given, int32_t **ids, int64_t *n,
                         td_error *error);
-/* The end of a prompt, whose buffer has space for one more token: the eos that training put after
- * inputs, or, as a prompt is never empty, the token that begins a text. */
+/* End a prompt, whose buffer has space for one more token: add the eos that training put after
+ * inputs or, if the prompt is empty, the token that begins a text. */
 void   td_encode_end(const td_special *, bool inputs_end, int32_t *ids, int64_t *n);
 
 #endif

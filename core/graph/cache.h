@@ -36,7 +36,7 @@ enum { TD_CACHE_BUCKET = 64 };
 
 struct td_cache {
     int64_t       rows, capacity; /* capacity: tokens that a row can hold */
-    int64_t       chunk;          /* the most new tokens of a pass */
+    int64_t       chunk;          /* maximum number of new tokens in a pass */
     int64_t       source;         /* tokens of an encoder that a row can keep; 0: no encoder */
     td_variables *variables;      /* its states, made by the first graph that asks for each */
 };

@@ -71,7 +71,7 @@ typedef struct td_graph_full {
     td_node        **nodes;
     int32_t          n_nodes, room;
     td_node         *error_node;
-    td_map          *ops, *leaves, *inputs; /* by name; leaves are those of variables */
+    td_map          *ops, *leaves, *inputs; /* by name; the leaves of variables */
     td_scope         scopes[TD_SCOPES];
     int              depth;
     int32_t          region, regions; /* the current marked layer (0: none), and the number so

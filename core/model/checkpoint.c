@@ -466,8 +466,8 @@ static void no_such_step(const char *directory, int64_t step, char *const *names
             n += (size_t)snprintf(steps + n, sizeof steps - n, "%s%" PRId64, n ? ", " : "",
                                   step_of(names[i]));
     td_fail(error, TD_ECONFIG,
-            "there is no checkpoint of step %" PRId64 " in '%s', which has steps %s", step,
-            directory, n ? steps : "(none)");
+            "there is no checkpoint of step %" PRId64 " in '%s'; available steps: %s", step,
+            directory, n ? steps : "none");
 }
 
 char *td_checkpoint_of_step(const char *directory, int64_t step, td_error *error)

@@ -85,7 +85,7 @@ typedef struct td_auxiliary {
 } td_auxiliary;
 
 typedef struct td_micro_out {
-    double       loss; /* divided by the divisor: those of a step's micro-batches add up */
+    double       loss; /* divided by the divisor, so that the micro-batches of a step add up */
     double       sum;  /* sum of the cross-entropy, not divided */
     /* td_engine_gradient only: of the matrix products of this very batch, forward and backward;
      * scores that its masks hide are not counted */

@@ -9,12 +9,12 @@
  * on variables, or in what they read. */
 typedef enum purpose {
     GRADIENT,     /* of a batch, assigned: the first micro-batch of a step */
-    GRADIENT_ADD, /* added to those of the micro-batches before it */
+    GRADIENT_ADD, /* added to the gradients of earlier micro-batches */
     SCORE,        /* forward only, as in evaluation: no dropout */
     PROBE,        /* GRADIENT, with the logits */
     TOKENS,       /* forward only: single tokens, without the loss */
     UPDATE,       /* gradients to parameters; reads no batch */
-    SQUARES,      /* the squared norms of own gradients, if the update is sharded */
+    SQUARES,      /* the squared norms of this rank's gradients, if the update is sharded */
     NORMS         /* of parameters and gradients; reads no batch */
 } purpose;
 
@@ -23,7 +23,7 @@ enum { KEY = 1024 };
 typedef struct planned {
     purpose purpose;
     char    key[KEY]; /* the shapes of its batch; "" if it reads none */
-    union {           /* by purpose: what was built, which owns the graph */
+    union {           /* what was built for the purpose; it owns the graph */
         td_built   built;
         td_tokens  tokens;
         td_update  update;

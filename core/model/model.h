@@ -96,9 +96,9 @@ typedef struct td_update {
 int td_model_update(const td_model *, td_variables *, td_update *out, td_error *error);
 
 /* Squared norms of the gradients that this process has, for an update that is sharded: build it
- * after the update, which decides who has them. at[i] is the one of gradient index[i] of `all`.
- * The input "squares" [all] of updates and norms has those of all processes. Free them after a
- * failure as well. */
+ * after the update, which decides who has them. at[i] is the one of gradient index[i] of `all`. The
+ * input "squares" [all] of updates and norms has the squared norms of all processes. Free them
+ * after a failure as well. */
 typedef struct td_squares {
     td_graph   *graph;
     td_tensor **at;    /* [count] */

@@ -3,9 +3,9 @@
  *
  * Parameters are owned whole, so that any optimizer computes what it computes in one process: the
  * owner updates the parameter and sends it to the others (td_team_share_owned). The states of other
- * ranks are declared, so that names and dims in checkpoints do not depend on ranks, but absent: they
- * never have memory here. If parameters are sharded, those of others are absent, too, and so are
- * their gradients: a plan has them in windows (plan/windows.c).
+ * ranks are declared, so that names and dims in checkpoints do not depend on ranks, but absent:
+ * they never have memory here. If parameters are sharded, the parameters of others are absent, too,
+ * and so are their gradients: a plan has them in windows (plan/windows.c).
  */
 #ifndef TD_MODEL_SHARD_H
 #define TD_MODEL_SHARD_H

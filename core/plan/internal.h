@@ -167,7 +167,7 @@ int              td_plan_find_kernels(td_plan *, td_error *error);
 const td_kernel *td_plan_kernel(td_plan *, const char *op, int dtype, const td_kernel *after);
 /* The same for a node; NULL also where the device wants all ops lowered and this one can be. */
 const td_kernel *td_plan_kernel_of(td_plan *, const td_node *, int dtype, const td_kernel *after);
-/* The dtype by which a node's kernel is chosen: that of its data, not of masks and indices. */
+/* The dtype by which a node's kernel is chosen: the dtype of its data, not of masks and indices. */
 int              td_plan_kernel_dtype(const td_node *);
 
 /* ---- fold.c ---------------------------------------------------------------------------------- */

@@ -47,7 +47,7 @@ typedef struct td_device {
     const td_exchange *exchange;  /* for graphs with td_graph_options.shared; may be set later */
 } td_device;
 
-/* The wide dtype of reals on a backend or device, TD_F32 or TD_F64: that of its own kernels, f32 if
+/* The wide dtype of reals on a backend or device, TD_F32 or TD_F64, as its own kernels use; f32 if
  * it has both. Loads the module with these kernels. */
 int    td_backend_real(td_registry *, const td_backend *);
 int    td_device_real(const td_device *);
@@ -144,8 +144,8 @@ void td_variables_release(td_variables *, const td_device *);
  * the values of the parameters that they have in common. */
 int  td_variables_initialize(td_variables *, const td_device *, int real, uint64_t seed,
                              td_error *error);
-/* After a parameter was written to by other means than these functions and plans: write its copy in
- * bf16, if it has one, too. */
+/* Call it after writing to a parameter by means other than these functions and plans: it updates
+ * the copy in bf16, if there is one. */
 int  td_variable_write_copy(td_variable *, const td_device *, int real, td_error *error);
 /* How the owners of absent variables are reached from now on; NULL: they are not. */
 void td_variables_reach(td_variables *, const td_remote *);

@@ -17,7 +17,7 @@
 
 /* The device is copied. NULL: out of memory. */
 td_prepared *td_prepared_new(const td_device *);
-/* Plans that were bound with it must not run any more. NULL is fine. */
+/* Plans that were bound with it must no longer run. NULL is fine. */
 void         td_prepared_free(td_prepared *);
 /* Bytes of all layouts so far. */
 size_t       td_prepared_bytes(const td_prepared *);

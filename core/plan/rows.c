@@ -95,8 +95,8 @@ static int pair_states(td_cache *to, td_cache *from, td_error *error)
         const td_variable *v = td_variables_at(to->variables, i);
         if (!td_variables_find(from->variables, v->name))
             return td_fail(error, TD_EGRAPH,
-                           "rows cannot move between these caches: one does not keep '%s'; are "
-                           "they of the same model?",
+                           "rows cannot move between these caches: one does not keep '%s'; do they "
+                           "belong to the same model?",
                            v->name);
     }
     return 0;

@@ -29,7 +29,7 @@ typedef struct td_row_gather td_row_gather;
  * tensors, in buffers of the same capacity; a cache that keeps nothing yet is given the same ones.
  * The states of both are allocated, and outlive it. NULL with `error`. */
 td_row_gather *td_row_gather_new(td_cache *to, td_cache *from, const td_device *, td_error *error);
-/* Row r of `to` becomes row rows[r] of `from`, with everything that is kept of it; -1: it stays as
+/* Row r of `to` becomes row rows[r] of `from`, with everything that is kept for it; -1: it stays as
  * it is. All rows are read before any is written. The caller moves their lengths. */
 int            td_row_gather_run(td_row_gather *, const int32_t *rows, td_error *error);
 void           td_row_gather_free(td_row_gather *);

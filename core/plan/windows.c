@@ -146,7 +146,7 @@ int td_plan_transfer(td_plan *p, const td_transfer *t, td_error *error)
     size_t             bytes = (size_t)s->count * td_dtype_size(s->dtype);
     if (!e || !e->collect)
         return td_fail(error, TD_EIO,
-                       "'%s' is sharded across processes that are not connected any more: load the "
+                       "'%s' is sharded across processes that are no longer connected: load the "
                        "parameters from a checkpoint",
                        t->variable->name);
     return t->delivers ? e->deliver(e->arg, t->variable, root->memory, error)

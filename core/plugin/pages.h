@@ -1,10 +1,10 @@
 /* pages.h - makes the pages of a loaded module the process's own.
  *
- * dlopen maps a module's file: its pages are those of the file until they are written to. Whoever
- * overwrites the file in place (`cp new.so plugins/mine.so`, where `mv` or a linker would make another
- * file) changes the code of every process that has loaded it, or ends it with SIGBUS where the file
- * has become shorter. Afterwards neither can happen: a run computes with the module that it began
- * with. Addresses, the module's path and its symbols stay.
+ * dlopen maps a module's file: its pages are those of the file until they are written to. If the
+ * file is overwritten in place (by `cp new.so plugins/mine.so`; `mv` or a linker makes a new file
+ * instead), the code of every process that has loaded it changes, or the process dies of SIGBUS, if
+ * the file has become shorter. After this call neither can happen: a run computes with the module
+ * that it began with. Addresses, the module's path and its symbols do not change.
  */
 #ifndef TD_PLUGIN_PAGES_H
 #define TD_PLUGIN_PAGES_H

@@ -29,14 +29,14 @@ typedef struct td_loaded {
     const td_module *module; /* the host's copy */
 } td_loaded;
 
-/* `paths`: directories to search first, NULL at the end; NULL: none. Those of the environment and
- * of the installation follow. Built-in ops are registered; nothing is loaded yet. A directory of
- * `paths` that cannot be read is an error. NULL with `error`. */
+/* `paths`: directories to search first, NULL at the end; NULL: none. The directories of the
+ * environment and of the installation follow. Built-in ops are registered; nothing is loaded yet. A
+ * directory of `paths` that cannot be read is an error. NULL with `error`. */
 td_registry *td_registry_new(const char *const *paths, td_journal *log, td_error *error);
 void         td_registry_free(td_registry *);
 
-/* Search another directory, after `paths` and before the environment's. One that is searched
- * already keeps its place, and plugins found before are kept. */
+/* Search another directory, after `paths` and before the environment's. A directory that is
+ * searched already keeps its place, and plugins found before are kept. */
 void td_registry_add_path(td_registry *, const char *directory);
 
 /* Load one module by its file. Its plugins come before any of the same name on the search path.
@@ -65,14 +65,14 @@ int td_registry_scan(td_registry *);
 /* Load every module whose bytes mention the kind. */
 int td_registry_scan_kind(td_registry *, const char *kind);
 
-/* The plugins found so far (all, after a scan), by kind and name. Indexes hold until the next call
- * that loads something. */
+/* The plugins found so far (all, after a scan), by kind and name. Indices are valid until the next
+ * call that loads something. */
 size_t           td_registry_count(const td_registry *);
 const td_plugin *td_registry_plugin(const td_registry *, size_t i);
 /* Where a plugin came from; its path is NULL if it is built in. */
 const td_loaded *td_registry_module(const td_registry *, const td_plugin *);
 
-/* Whether a module's file lies in the directory of those that come with the library. */
+/* Whether a module's file is in the directory of the modules that come with the library. */
 bool td_registry_is_own(const td_registry *, const char *path);
 
 /* Why files were refused: one message each, with the file's name. */

@@ -23,8 +23,8 @@ typedef struct td_search_path {
 int td_search_path_check(const char *directory, td_error *error);
 
 /* The caller's directories (NULL at the end; NULL: none), then those of the environment and of the
- * installation. One of the caller's that cannot be read is an error; one of the environment's,
- * which may be meant for another machine, only a warning. */
+ * installation. It is an error if one of the caller's cannot be read, but only a warning if it is
+ * one of the environment's, which may be meant for another machine. */
 int td_search_path_init(td_search_path *, const char *const *given, td_journal *log,
                         td_error *error);
 

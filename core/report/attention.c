@@ -244,7 +244,7 @@ void td_report_attention(const td_report_data *d, td_document *doc)
                 draw_map(d, doc, g, &kinds[k]);
         if (d->comparison.n_groups > MAPPED)
             td_document_say(doc,
-                            "Maps of the first %d groups only; those of the others are in the eval "
+                            "Maps of the first %d groups only; the others' maps are in the eval "
                             "directories of their runs.",
                             MAPPED);
     }

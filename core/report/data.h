@@ -27,7 +27,7 @@ typedef struct td_report_group {
     const char *name;  /* for people */
     const char *class; /* "": all; groups are compared within one, such as a size of a study */
     const char    *variant, *size, *phase; /* of a study; "": no study */
-    size_t         colour;                 /* in pictures: that of its variant */
+    size_t         colour;                 /* in pictures: its variant's */
     double         width;                  /* .. of its lines: larger sizes have thicker ones */
     bool           described;
     td_description model; /* if described */

@@ -18,14 +18,14 @@
 
 typedef struct td_report_options {
     const char *const *runs;  /* [count]: directories of runs or of their checkpoints */
-    size_t             count; /* 0: those of the study */
+    size_t             count; /* 0: the study's */
     const char        *study; /* the directory of a study; NULL: `runs` */
     const char        *directory;
     const char        *title;        /* NULL: one made from the groups' names */
     const char *const *plugin_paths; /* ends with NULL; NULL: none */
     bool               trust;        /* load the modules that runs keep */
     int64_t            draws;        /* of a bootstrap; 0: 10000 */
-    td_journal *log; /* each part that may take seconds, modules, warnings; NULL: nobody reads it */
+    td_journal        *log; /* gets parts that may take seconds, modules, warnings; or NULL */
 } td_report_options;
 
 /* Write all files. `summary`, to be released, is {"report", "title", "answer": [..], "figures": [..],

@@ -6,7 +6,7 @@
 
 /* ---- tasks ----------------------------------------------------------------------------------- */
 
-/* Over what the config says; zeros leave it as it is. */
+/* Applied over the config's settings; zeros leave them as they are. */
 static td_tasks_request request_of(const td_session *s, const td_asking *a)
 {
     td_tasks_request r = td_tasks_configured(s);
@@ -27,7 +27,7 @@ static td_tasks_request request_of(const td_session *s, const td_asking *a)
 
 static int check(const td_asking *a, const td_tasks_request *r, td_error *error)
 {
-    /* a program may have been compiled for another version, whose struct is another */
+    /* a program may have been compiled for another version, whose struct differs */
     if (a->size != sizeof *a)
         return td_fail(error, TD_ECONFIG,
                        "td_asking.size is %zu: set it to sizeof(td_asking), which is %zu in this "

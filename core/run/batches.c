@@ -52,8 +52,7 @@ static int64_t largest_divisor(int64_t n, int64_t at_most)
     return at_most;
 }
 
-/* More processes than micro-batches, and no equal shares of one sequence or more that may be
- * made instead. */
+/* More processes than micro-batches, which cannot be made smaller instead. */
 static int refuse_share(const td_train_options *t, int64_t size, td_error *error)
 {
     int64_t micro = t->batch / t->micro_batch;
@@ -100,7 +99,8 @@ int td_session_imagine(td_session *s, int64_t processes, td_error *error)
 
 /* ---- planning -------------------------------------------------------------------------------- */
 
-/* The comm that so many processes would have. What a run of one has kept says nothing about them. */
+/* The comm that so many processes would have. The comm that a run of one process kept does not
+ * count. */
 static const char *comm_of_imagined(const td_session *s)
 {
     const td_setting *v = td_config_get(s->x->config, "comm.plugin");

@@ -30,15 +30,15 @@ int td_session_benchmark(td_session *, double seconds, bool profile, td_benchmar
 
 /* Random prompts, one per row, read one after the other and continued together. */
 typedef struct td_generation_benchmark {
-    int64_t      rows, given, answer; /* set by the caller: prompt tokens, and the most new ones */
-    double       prefill;             /* seconds until the first token of one prompt: the median */
-    double       step;                /* seconds of one token for all rows: the median */
-    int64_t      steps;               /* measured */
-    td_pass_cost prefill_cost, step_cost;
+    int64_t        rows, given, answer; /* set by the caller: prompt tokens, maximum of new ones */
+    double         prefill; /* seconds until the first token of one prompt: the median */
+    double         step;    /* seconds of one token for all rows: the median */
+    int64_t        steps;   /* measured */
+    td_pass_cost   prefill_cost, step_cost;
     /* the machine's rates: FLOP/s of matrix products, bytes/s; 0: unknown */
-    double       peak, read_rate;
-    size_t       cache, arena, layouts; /* bytes */
-    size_t       plans;
+    double         peak, read_rate;
+    size_t         cache, arena, layouts; /* bytes */
+    size_t         plans;
     td_profile_row profile[TD_BENCHMARK_OPS]; /* as for training, over `profiled` steps */
     size_t         n_profile;
     int64_t        profiled;

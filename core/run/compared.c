@@ -59,7 +59,7 @@ static void read_state(const char *checkpoint, td_compared_run *r, td_text *note
     json_decref(j);
 }
 
-/* A config that cannot be read takes nothing from the scores. */
+/* The scores are still valid if the config cannot be read. */
 static td_config *read_config(const td_run_place *place, const char *run, td_text *notes)
 {
     td_errors  errors = { 0 };

@@ -7,9 +7,9 @@
 #include "run/series.h"
 
 /* Read the run, or checkpoint, that a user names. Strings and items are in the arena; the caller
- * free()s `series->at` and td_config_free()s the config, which is NULL, with a note, if it cannot be
- * read. `notes` gets a line for whatever else may mislead, and with `unscored` for a run without
- * results, which is an error otherwise. */
+ * free()s `series->at` and td_config_free()s the config, which is NULL, with a note, if it cannot
+ * be read. `notes` gets a line for whatever else may mislead; with `unscored` also for a run
+ * without results, which is an error otherwise. */
 int td_compared_read(const char *name, td_arena *, td_compared_run *out, td_series_list *series,
                      td_config **config, td_text *notes, bool unscored, td_error *error);
 

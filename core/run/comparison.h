@@ -41,7 +41,7 @@ typedef struct td_compared_run {
     td_text     differences;   /* "key: first run's -> this one's", one per line */
 } td_compared_run;
 
-/* A single run, or those of several seeds. */
+/* A single run, or the runs of several seeds. */
 typedef struct td_compared_group {
     const char *name; /* a single run's own; of several, what their names begin with */
     size_t     *runs; /* [count] their numbers */
@@ -76,8 +76,8 @@ typedef struct td_compared_pair {
     double        adjusted; /* p adjusted for all tests of the comparison */
     double        spread;   /* standard deviation over seeds, pooled over both; NaN: unknown */
     /* If p is not below 0.05: how many seeds of each would show a difference of this size with a
-     * power of 80 % (td_seeds_needed). 0: no number of seeds, because of the items; -1: it is below,
-     * or nothing is known about seeds. */
+     * power of 80 % (td_seeds_needed). 0: no number of seeds would, because of the items; -1: p is
+     * below, or nothing is known about seeds. */
     int64_t       seeds;
 } td_compared_pair;
 

@@ -27,7 +27,7 @@ int64_t td_session_vocabulary(const td_session *s)
 
 /* ---- whether it keeps text ------------------------------------------------------------------- */
 
-/* Encoded and decoded, is it the same text? One that cannot be is not kept. */
+/* Whether a text is the same after encoding and decoding. One that cannot be encoded is not. */
 static bool keeps(const td_session *s, const char *text)
 {
     const td_tokenizer *t = tokenizer_of(s);
@@ -62,7 +62,8 @@ static void look_for_loss(td_session *s)
 
 /* ---- opening it ------------------------------------------------------------------------------ */
 
-/* A config of the text's new place may name a tokenizer as well, which only the run has. */
+/* A config that says where the text is now may also name a tokenizer, whose file only the run
+ * has. */
 static int add_hint(const td_session *s, td_error *error)
 {
     size_t n = strlen(error->text);

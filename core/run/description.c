@@ -118,7 +118,7 @@ static int describe(td_session *s, td_description *d, td_error *error)
     int       code = one ? open_sketch(s, one, error) : td_failed(error, TD_ENOMEM);
 
     *d = (td_description){ .length = pair.inputs ? bounds.total : s->x->train.length,
-                           /* a sequence is not the longest in both streams at once */
+                           /* a sequence is never of maximum length in both streams */
                            .split_varies = bounds.given + bounds.predicted > bounds.total };
     if (!code) {
         count_flops(s, one, d);

@@ -118,7 +118,7 @@ static bool is_of_changed_plugin(const char *lines, td_span key)
     return false;
 }
 
-/* As most options are that a plugin adds for those who want them. */
+/* Off, as most options are that a plugin offers only to those who want them. */
 static bool is_off(td_span value)
 {
     return td_span_is(value, "false") || td_span_is(value, "0") || td_span_is(value, "0.0") ||

@@ -315,7 +315,7 @@ int td_run_open(td_run_directory *r, td_session *s, bool resume, td_error *error
 
 void td_run_abandon(td_run_directory *r)
 {
-    /* what was wrong is on the terminal; a directory without a run would only be taken for one */
+    /* the error is on the terminal; a directory without a run would be mistaken for a run */
     if (r->made && r->lock >= 0 && !r->latest)
         td_remove_tree(r->path, NULL);
 }

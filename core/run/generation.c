@@ -134,7 +134,7 @@ static td_generate_options options_of(const td_generation *g)
 int td_session_check_generation(const td_session *s, const td_generation *g, td_error *error)
 {
     td_generate_options o;
-    /* a program may have been compiled for another version, whose struct is another */
+    /* a program may have been compiled for another version, whose struct differs */
     if (g->size != sizeof *g)
         return td_fail(error, TD_ECONFIG,
                        "td_generation.size is %zu: set it to sizeof(td_generation), which is %zu "

@@ -44,8 +44,8 @@ static bool is_small_file(const char *path)
 
 /* ---- the tokenizer ----------------------------------------------------------------------------- */
 
-/* Named by its content too, as the tokenizers of two runs may have one name. A name that has a hash
- * is that of a copy already. */
+/* Named by its content too, since the tokenizers of two runs may have the same name. A name with a
+ * hash belongs to a copy already. */
 static void name_copy(const char *path, const char *hash, td_text *out)
 {
     const char *name = last_name(path);
@@ -91,7 +91,7 @@ static int keep_tokenizer(td_session *s, const char *directory, td_error *error)
 
 /* ---- modules ----------------------------------------------------------------------------------- */
 
-/* One module, once: of its plugins the first counts. */
+/* Whether the plugin is the first of its module, which is copied only once. */
 static bool is_first(const td_registry *r, size_t i, const char *path)
 {
     for (size_t k = 0; k < i; k++) {

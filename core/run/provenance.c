@@ -164,8 +164,8 @@ static void warn_of_builds(const td_session *s, const json_t *before, const json
     if (list.size)
         td_log_line(s->log, TD_LOG_WARN,
                     "resuming with different builds of %s: the files were compiled again since the "
-                    "run began, so if their code or compiler changed, the result differs from "
-                    "that of an uninterrupted run, if only in its last bits",
+                    "run began, so if their code or compiler changed, the result differs from an "
+                    "uninterrupted run's, if only in its last bits",
                     td_text_get(&list));
     td_text_free(&list);
 }
@@ -176,7 +176,7 @@ static void warn_of(const td_session *s, const json_t *before, const json_t *now
     if (strcmp(word(before, key), word(now, key)))
         td_log_line(s->log, TD_LOG_WARN,
                     "resuming with a different %s (%s, before %s): the result may differ in its "
-                    "last bits from that of an uninterrupted run",
+                    "last bits from an uninterrupted run's",
                     what, word(now, key), word(before, key));
 }
 
@@ -217,12 +217,11 @@ static int judge_held_out(td_session *s, const char *was, const char *is, td_err
     if (!strcmp(was, is))
         return 0;
     if (!td_session_allows(s, "data"))
-        return td_fail(
-            error, TD_ECONFIG,
-            "the held-out text is not that of the run in '%.900s' (saved: %s, found: %s), so the "
-            "run may have been trained on it: restore the "
-            "files that data names, or score this text all the same (--allow data)",
-            td_session_directory(s), was, is);
+        return td_fail(error, TD_ECONFIG,
+                       "the run in '%.900s' has different held-out text (saved: %s, found: %s), so "
+                       "it may have been trained on this: restore the "
+                       "files that data names, or score this text all the same (--allow data)",
+                       td_session_directory(s), was, is);
     td_log_line(
         s->log, TD_LOG_WARN,
         "the held-out text is not the run's own: allowed; the run may have been trained on it");

@@ -1,4 +1,4 @@
-/* replies.h - answers on their way from the process that generated them to the others. */
+/* replies.h - answers, as the process that generated them sends them to the others. */
 #ifndef TD_RUN_REPLIES_H
 #define TD_RUN_REPLIES_H
 

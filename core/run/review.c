@@ -33,7 +33,7 @@ static void review_data(const review *r)
         add(r, &e);
 }
 
-/* This machine says nothing about the one that the run is meant for. */
+/* Only a note, since the run may be meant for another machine. */
 static void note_machine(const review *r, const td_description *d)
 {
     td_error e = { 0 };

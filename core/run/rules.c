@@ -151,7 +151,7 @@ static void check_training(const td_experiment *x, td_errors *errors)
                       td_config_origin(x->config, "train.spike"));
     check_judge(x, errors);
     check_shard(x, errors);
-    /* dropout is keyed by the example's number, which a packed row has several of */
+    /* dropout is keyed by the example's number, and a packed row has several */
     if (t->pack && t->dropout > 0)
         td_errors_add(errors,
                       "%s: train.pack with train.dropout = %g: a dropout mask belongs to one "

@@ -36,7 +36,8 @@ static char *start_of(const td_config *c)
     return n > 1 && *value == '"' ? strndup(value + 1, n - 2) : strdup(n ? value : "");
 }
 
-/* The run that parameters are of: a path names it, its checkpoint or the file in that. */
+/* The run that parameters belong to. The path names the run, its checkpoint, or the file in the
+ * checkpoint. */
 static bool find_run(td_run_place *place, const char *weights)
 {
     char *directory;
@@ -130,7 +131,7 @@ static const char *seed_of(const td_config *c, const char *key)
     return value ? value : "1";
 }
 
-/* Of two that began with different parameters, these are another seed. */
+/* Two runs that began with different parameters count as two seeds. */
 static bool is_same_start(const td_config *a, const td_config *b)
 {
     const char *x = td_config_value(a, "train.weights"), *y = td_config_value(b, "train.weights");

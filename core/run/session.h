@@ -180,7 +180,8 @@ td_evaluate_spec td_session_evaluation_spec(const td_session *);
 int              td_session_processes(const td_session *);
 /* Make micro-batches smaller if there are fewer than processes. Refused where that changes results. */
 int              td_session_share_out(td_session *, td_error *error);
-/* From now on, descriptions are of the one of `processes` processes that needs the most memory. */
+/* From now on, descriptions are for `processes` processes, of which they show the one that needs
+ * the most memory. */
 int              td_session_imagine(td_session *, int64_t processes, td_error *error);
 /* Plan everything that a run of the config computes: steps with the largest possible micro-batches,
  * norms, evaluation. The footprint covers all of it, including batches read ahead. */

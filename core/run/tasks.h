@@ -65,7 +65,7 @@ typedef struct td_group_score {
 size_t         td_tasks_groups(const td_tasks *);
 td_group_score td_tasks_group(const td_tasks *, size_t k);
 
-/* Every score as embed.h shows it, each task's own first, then those of groups. */
+/* Every score as embed.h shows it, each task's own first, then the groups'. */
 int  td_task_scores_get(const td_tasks *, td_task_scores *out, td_error *error);
 void td_task_scores_free(td_task_scores *);
 

@@ -94,7 +94,7 @@ static void warn_of_unscored(const td_session *s)
 
 /* ---- preparing ------------------------------------------------------------------------------- */
 
-/* A run that is past its new end would keep what it has trained under a config that says less. */
+/* A run that is past its new end would have trained longer than its config says. */
 static int check_length(const td_session *s, const td_run_directory *r, td_error *error)
 {
     td_progress p;

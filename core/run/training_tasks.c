@@ -13,7 +13,7 @@ static int out_of_memory(td_error *error)
 
 /* ---- train.best ------------------------------------------------------------------------------ */
 
-/* What is looked for, and what there is. */
+/* The score to find, and the scores that there are. */
 typedef struct search {
     td_training_tasks *t;
     const char        *wanted; /* "boolq" or "boolq.acc" */
@@ -133,7 +133,7 @@ static int make_metrics(td_training_tasks *t, td_error *error)
     return code;
 }
 
-enum { SHOWN = 6 }; /* more would be no line */
+enum { SHOWN = 6 }; /* more would not fit on a line */
 
 /* Those of groups, which were asked for, in place of those of their tasks. */
 static void describe(td_training_tasks *t)

@@ -112,8 +112,8 @@ static bool is_own(const char *setting)
            !strncmp(setting, TD_PROCESSES_VARIABLE "=", sizeof TD_PROCESSES_VARIABLE);
 }
 
-/* The environment with the parent's process id and, if several, the number of processes. An
- * outer study's are left out: the cell would take them for ours. */
+/* The environment with the parent's process id and, if several, the number of processes. Those of
+ * an outer study are left out: the cell would mistake them for ours. */
 static char **environment(int64_t processes)
 {
     size_t  n = 0, kept = 0;

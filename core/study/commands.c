@@ -91,7 +91,7 @@ static void add_numbers(td_arguments *a, const char *option, const td_integers *
     td_text_free(&t);
 }
 
-/* As a path from the root if it is a file here: a command may run in another directory. */
+/* As an absolute path if it is a file here: a command may run in another directory. */
 static void print_path(const char *name, bool whole, td_text *out)
 {
     char *path = whole ? realpath(name, NULL) : NULL;
@@ -99,7 +99,7 @@ static void print_path(const char *name, bool whole, td_text *out)
     free(path);
 }
 
-/* `whole`: those that are files by their ending are paths. */
+/* `whole`: items whose ending says that they are files become absolute paths. */
 static void add_words(td_arguments *a, const char *option, const td_strings *list, bool whole)
 {
     td_text t = { 0 };

@@ -140,7 +140,7 @@ int64_t td_point_processes(const td_design *d, const td_point *p)
     return n > 1 && !alone ? n : 1;
 }
 
-/* Here there is one process, for which the default is a comm that connects no others. */
+/* Here there is one process, whose default is a comm that connects no others. */
 static void lay_comm(const composition *c, int64_t processes)
 {
     const td_setting *v = td_config_get(c->config, "comm.plugin");

@@ -253,7 +253,8 @@ static void check_match(td_design_reader *r, const td_matching *m, const char *w
 
 /* ---- the whole ------------------------------------------------------------------------------- */
 
-/* Without what names of directories here do not have: nobody chose it for one. */
+/* Without the characters that names of directories here may not have: the file's name was not
+ * chosen as one. */
 static const char *name_from_file(td_design_reader *r, const char *file)
 {
     const char *slash = strrchr(file, '/');

@@ -60,7 +60,7 @@ typedef struct td_variant {
     const char                     *name;
     const td_setting               *at;
     td_strings                      from;
-    td_overlay                      base;                    /* laid before the size */
+    td_overlay                      base;                    /* applied before the size */
     td_overlay                      own;                     /* .. and after it */
     td_overlay                      phases[TD_STUDY_PHASES]; /* .. and in that phase */
     td_matching                     match;
@@ -88,7 +88,7 @@ typedef struct td_axis {
     size_t      n;
 } td_axis;
 
-/* A phase's options beyond those of its config: see docs/studies.md. Numbers are -1 if unset. */
+/* A phase's options besides its config's: see docs/studies.md. Numbers are -1 if unset. */
 typedef struct td_phase_design {
     const td_setting *at; /* NULL: the study has no such phase */
     td_overlay        own;
@@ -106,7 +106,7 @@ typedef struct td_phase_design {
 typedef struct td_budget_design {
     const td_setting *at;     /* NULL: each cell trains as long as its config says */
     const char       *equal;  /* "tokens", "target_tokens", "flops", "parameters", "time" */
-    double            amount; /* 0: that of the first variant */
+    double            amount; /* 0: the first variant's */
     td_strings        by;     /* for "parameters", as in a td_matching */
     double            within;
     int64_t           multiple;

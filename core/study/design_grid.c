@@ -101,7 +101,7 @@ void td_design_read_grid(td_design_reader *r, const td_setting *group)
             td_fields_error(
                 &r->fields, v, what,
                 "it takes { key = \"KEY\"; values = [ .. ]; }, or a group of named overlays");
-        /* either key is enough to tell the form that was meant, and that the other is missing */
+        /* either key shows which form was meant, and that the other key is missing */
         else if (td_setting_child(v, "key") || td_setting_child(v, "values"))
             read_values(r, v, what, out);
         else

@@ -170,8 +170,8 @@ void td_design_no_variant(td_design_reader *r, const td_setting *at, const char 
                     nearest ? "; did you mean '" : "", nearest ? nearest : "", nearest ? "'?" : "");
 }
 
-/* Depth first. A variant that two of them are made from is laid only once, or it would undo the
- * changes of the first. */
+/* Depth first. If two of them are made from the same variant, it is applied only once; otherwise it
+ * would undo the changes of the first. */
 static bool link_chain(td_design_reader *r, const td_variant *v, const td_variant *start, chain *c)
 {
     for (size_t k = 0; k < c->n; k++)

@@ -18,7 +18,7 @@ bool td_emit_knows(const char *kind)
 typedef struct emission {
     const td_matrix *m;
     const char      *directory;
-    bool             modules; /* there are some */
+    bool             modules; /* there are modules to carry along */
     bool             slurm;
 } emission;
 
@@ -33,7 +33,7 @@ static void print_program(const emission *e, const td_matrix_cell *c, td_text *o
     td_text_print(out, "\"${TANDEM:-tandem}\" ");
 }
 
-/* A shell, and a Makefile with -k, go on after a failure, which was written to the log alone. */
+/* A shell, and a Makefile with -k, go on after a failure, whose message is only in the log. */
 static void print_failure(const td_matrix_cell *c, td_text *out)
 {
     td_text words = { 0 };

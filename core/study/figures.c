@@ -162,7 +162,7 @@ static void review_tasks(td_session *s, const td_phase_design *d, td_errors *err
     td_tasks_close(tasks);
 }
 
-/* A cluster's login node has no GPU, and still shows and emits studies for nodes that have. */
+/* A cluster's login node has no GPU, but still shows and emits studies for nodes that have one. */
 static void check_backend(const td_composer *c, const td_description *d, td_text *notes,
                           td_errors *errors)
 {
@@ -238,7 +238,7 @@ int td_figures_measure(const td_composer *c, const char *text, int64_t processes
     int          code = s ? td_session_imagine(s, processes, error) : TD_ECONFIG;
     if (!s)
         td_fail(error, TD_ECONFIG, "%s", td_text_get(&errors.text));
-    /* the micro-batches of several processes, but the work of one: that is what is here */
+    /* the micro-batches of several processes, but the work of one, since only this one is here */
     if (!code)
         code = td_session_imagine(s, 1, error);
     if (!code)

@@ -14,7 +14,7 @@ typedef struct td_figures {
     bool    unavailable;     /* .. and cannot be used on this machine */
     bool    pairs;           /* the data consists of pairs, of varying lengths */
     int64_t steps;           /* of the run; 0: a budget sets them once the data is open */
-    double  budget_targets, budget_flops; /* that budget; 0: not by this */
+    double  budget_targets, budget_flops; /* that budget; 0: it is in other units */
     double  rate_seconds;                 /* of one step, measured; 0: not measured */
 } td_figures;
 

@@ -7,8 +7,8 @@
  * Each is fitted twice. The first fit is by variable projection (Golub and Pereyra 1973): for given
  * exponents, the rest is a non-negative least-squares problem, which is solved exactly, so that
  * only one or two numbers are searched for. It minimizes squared relative errors, and its intervals
- * are Student's t. The second fit is that of Hoffmann et al. (2022, arXiv 2203.15556) and Zhang et
- * al. (2025, arXiv 2510.26622): the Huber loss of log L, minimized by L-BFGS from a grid of starts,
+ * are Student's t. The second fit follows Hoffmann et al. (2022, arXiv 2203.15556) and Zhang et al.
+ * (2025, arXiv 2510.26622): it minimizes the Huber loss of log L by L-BFGS from a grid of starts,
  * with bootstrap intervals.
  *
  *     td_fit_points p = { .n = 5, .terms = 1, .x = { flops }, .y = nll };

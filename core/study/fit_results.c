@@ -218,7 +218,7 @@ int td_fit_table_fit(const td_fit_table *t, const td_fit_request *r, td_fit_resu
     if (!code)
         code = split(t, &c, r, out, error);
     if (!code && r->form == TD_FIT_FRONTIER)
-        /* one for all groups: which of them is on it is what a frontier shows */
+        /* one for all groups: a frontier shows which of them are on it */
         return find_frontier(out, error);
     for (int64_t k = 0; k < out->count && !code; k++)
         code = fit_group(t, &c, r, &out->groups[k], error);

@@ -191,14 +191,14 @@ void td_matrix_note_text(const td_matrix *m, const td_matrix_cell *c)
     td_session_close(s);
 }
 
-/* Reads the text, so only if its files are not as they were. */
+/* Reads the text, so it is called only if its files have changed. */
 static void read_text(const td_matrix *m, td_matrix_cell *c, td_session *s, const char *stamp)
 {
     char    *latest = latest_of(c->cell.run);
     td_error e = { 0 };
     if (latest && td_run_is_other_text(s, latest, &c->other_text, &e))
         td_log_line(m->composer.log, TD_LOG_WARN,
-                    "cell '%s': whether its text is still what it was trained on is unknown: %s",
+                    "cell '%s': cannot tell whether its text is still what it was trained on: %s",
                     c->cell.name, e.text);
     else if (latest && !c->other_text)
         td_text_mark_set(m->directory, c->cell.name, stamp, &e);
@@ -216,9 +216,10 @@ static void compare_text(const td_matrix *m, td_matrix_cell *c, td_text *why)
         td_session_close(s);
     }
     if (c->other_text)
-        td_text_print(why, "it was trained on other text than the files have now that data names");
+        td_text_print(why,
+                      "it was trained on text that differs from the files that data names now");
     else if (above)
-        td_text_print(why, "the run that it starts from was trained on other text");
+        td_text_print(why, "the run that it starts from was trained on different text");
     c->other_text |= above;
 }
 
@@ -235,7 +236,7 @@ static int clear(const td_matrix *m, const td_matrix_cell *c, td_error *error)
     return code ? code : td_remove_tree(c->cell.run, error);
 }
 
-/* Only runs are continued; cells that read a run are done again as a whole. */
+/* Only runs are continued; cells that read a run are run again as a whole. */
 static int look_at(const td_matrix *m, td_matrix_cell *c, bool restart, td_errors *errors,
                    td_error *error)
 {
@@ -246,7 +247,7 @@ static int look_at(const td_matrix *m, td_matrix_cell *c, bool restart, td_error
         return 0;
     if (c->cell.state != TD_CELL_DONE)
         compare(m, c, &why);
-    /* where it will run: a look elsewhere writes nothing, not even a cache */
+    /* only where it will run: looking elsewhere must write nothing, not even a cache */
     if (!why.size && m->composer.here)
         compare_text(m, c, &why);
     if (why.size)

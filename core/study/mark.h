@@ -21,8 +21,8 @@ int   td_begun_write(const char *directory, const char *name, const char *text, 
 /* When it was begun; 0: it was not. */
 time_t td_begun_time(const char *directory, const char *name);
 
-/* DIRECTORY/texts/NAME holds the stamp (run/provenance.h) of the files of a cell's text, from when
- * they were last known to be what it was trained on. */
+/* DIRECTORY/texts/NAME holds the stamp (run/provenance.h) of the files of a cell's text, as it was
+ * when they were last known to be what the cell was trained on. */
 bool td_text_mark_is(const char *directory, const char *name, const char *stamp);
 int  td_text_mark_set(const char *directory, const char *name, const char *stamp, td_error *error);
 

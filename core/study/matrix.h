@@ -18,7 +18,7 @@ typedef struct td_matrix_cell {
     const char *plain; /* its config */
     const char *text;  /* the same with the origin of each value */
     td_figures  figures;
-    bool        other_text; /* its run was trained on other text than there is now */
+    bool        other_text; /* its run was trained on text that differs from the text now */
     size_t      of;         /* the cell whose run it reads or starts from; TD_NO_CELL: none */
 } td_matrix_cell;
 

@@ -120,7 +120,7 @@ static int64_t most_jobs(const running *r)
                                      : r->processors;
 }
 
-/* Those that it has even beside other cells. */
+/* The threads that it has even while other cells run. */
 static int64_t least_threads(const running *r, size_t k)
 {
     int64_t each = r->options->threads > 0 ? r->options->threads : 1;

@@ -10,8 +10,8 @@
  *     logs/NAME.log    what its commands printed
  *     log.txt          the log of the whole study
  *
- * A *cell* is one phase of one variant at one size with one seed. Cells of the phases `pretrain` and
- * `finetune` train, each in a run of its own; those of the other phases read the run of another
+ * A *cell* is one phase of one variant at one size with one seed. Cells of the phases `pretrain`
+ * and `finetune` train, each in a run of its own; cells of the other phases read the run of another
  * cell, `of`, and leave their results in its RUN/eval. Several variants may share a cell, such as
  * the pretraining of two that only finetune differently.
  */
@@ -45,7 +45,7 @@ typedef struct td_cell {
     const char *run;   /* its run's directory, which begins with the study's */
     const char *const *after; /* [n_after], the cells that must be done first */
     size_t             n_after;
-    const char        *key; /* a hash of all that it computes */
+    const char        *key; /* a hash of everything that decides its results */
     td_cell_state      state;
     double             parameters; /* of its model */
     double      flops;     /* of its training, visible scores only; NaN: unknown, or no training */

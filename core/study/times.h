@@ -10,8 +10,8 @@
 typedef struct td_times {
     char   *path;     /* DIRECTORY/times.json */
     json_t *all;      /* {KEY: seconds} */
-    double  seconds;  /* how long to measure; 0: nothing is measured */
-    int64_t threads;  /* on how many .. */
+    double  seconds;  /* how long to measure; 0: do not measure */
+    int64_t threads;  /* number to measure on .. */
     bool    each;     /* .. for each process; otherwise its processes share them */
     bool    required; /* a length that depends on a time must be known */
     bool    changed;

@@ -81,8 +81,8 @@ int td_team_device_broadcast(td_team *t, void *data, size_t bytes, int root, td_
     return CALL(t, device_broadcast, data, bytes, root, error);
 }
 
-/* A rank that fails alone says so at once: the others may wait until comm.timeout for what it has not
- * sent, and it for them. */
+/* A rank that fails alone reports it at once: the others may wait until comm.timeout for what it
+ * has not sent, and it may wait for them. */
 int td_team_device_wait(td_team *t, td_error *error)
 {
     int code = CALL(t, device_wait, error);

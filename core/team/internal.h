@@ -23,7 +23,7 @@ struct td_team {
     int            rank, size;
     char (*words)[TD_TEAM_TEXT]; /* [size]: the message of each rank */
     int32_t  *codes;             /* [size] */
-    char     *piece; /* [TD_TEAM_PIECE]: of a variable, on its way; NULL in a team of one */
+    char     *piece; /* [TD_TEAM_PIECE]: of a variable, in transit; NULL in a team of one */
     td_alarm *alarm; /* NULL: calls may wait forever */
 
     td_engine *lent;   /* whose variables the leader may ask for in a solo */

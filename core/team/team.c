@@ -440,11 +440,11 @@ int td_team_same(td_team *t, const char *text, const char *what, td_error *error
         return td_failed(error, TD_EIO);
     for (int r = 1; r < t->size && !code; r++)
         if (all[r] != all[0])
-            code =
-                td_fail(error, TD_ECONFIG,
-                        "rank %d has a different %s than rank 0: start all processes with the same "
-                        "command, files and tandem",
-                        r, what);
+            code = td_fail(
+                error, TD_ECONFIG,
+                "rank %d has a different %s from rank 0's: start all processes with the same "
+                "command, files and tandem",
+                r, what);
     return code;
 }
 

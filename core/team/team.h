@@ -44,10 +44,10 @@ int    td_team_size(const td_team *); /* .. of 1 */
 bool   td_team_leads(const td_team *);
 /* Seconds between signs of life: a few fit into the others' timeout, but not too many. */
 double td_team_interval(const td_team *);
-/* A call has failed (TD_EIO): the other ranks cannot be reached any more. */
+/* A call has failed (TD_EIO): the other ranks can no longer be reached. */
 bool   td_team_is_lost(const td_team *);
 
-/* The code that all ranks continue with: 0 if every rank's code is 0; otherwise that of the
+/* The code that all ranks continue with: 0 if every rank's code is 0; otherwise the code of the
  * lowest rank with an error, whose message is put into `error`. An error takes precedence over
  * TD_EEND. */
 int     td_team_agree(td_team *, int code, td_error *error);
@@ -67,7 +67,8 @@ int     td_team_share_from(td_team *, void *data, size_t bytes, int root, td_err
 int     td_team_share_variables(td_team *, td_engine *, td_error *error);
 /* Everyone gets each parameter from the rank that updates it (model/shard.h). */
 int     td_team_share_owned(td_team *, td_engine *, td_error *error);
-/* Before ranks compute together (td_engine_order): checks that their plans have the same transfers. */
+/* Call it before ranks compute together (td_engine_order): it checks that their plans have the same
+ * transfers. */
 int     td_team_meet(td_team *, td_engine *, const td_batch *, bool scores, td_error *error);
 /* The code of the recorded failure, or `otherwise`, but never TD_EEND, which would be taken for a
  * request to stop: a plugin that returns it by mistake fails. */
@@ -82,7 +83,7 @@ int     td_team_collect(td_team *, const void *own, size_t bytes, td_text *out, 
 /* An error unless all ranks have the same `text`: "the config", "the plugins". */
 int     td_team_same(td_team *, const char *text, const char *what, td_error *error);
 
-/* The comm's own (tandem/kind/comm.h), for gradients. */
+/* The comm's hooks of these names (tandem/kind/comm.h), for gradients. */
 int td_team_all_reduce(td_team *, void *data, int64_t count, int dtype, td_error *error);
 int td_team_all_to_all(td_team *, const void *send, void *receive, size_t bytes, td_error *error);
 int td_team_all_gather(td_team *, const void *send, void *receive, size_t bytes, td_error *error);
@@ -91,13 +92,15 @@ int td_team_all_gather(td_team *, const void *send, void *receive, size_t bytes,
 
 /* Whether the comm connects devices of this kind, and the backend adds up in their memory. */
 bool td_team_reaches(const td_team *, const td_device *);
-/* Connect all ranks' devices, if the team reaches them; until then, and otherwise, what is in their
- * memory goes through the host's. All succeed, or all fail. Detach before the device is closed. */
+/* Connect all ranks' devices, if the team reaches them; until then, and if it does not, data in
+ * their memory goes through the host's memory. All succeed, or all fail. Detach before the device
+ * is closed. */
 int  td_team_attach(td_team *, const td_device *, td_error *error);
 void td_team_detach(td_team *);
 bool td_team_is_attached(const td_team *);
-/* The comm's own. They only queue: what others have sent is there after the wait, or for work that
- * is queued later. Every exchange ends with a wait, because nothing else notices a lost rank. */
+/* The comm's hooks. They only queue: what others have sent has arrived after the wait, and for work
+ * that is queued later. Every exchange ends with a wait, because nothing else notices a lost
+ * rank. */
 int  td_team_device_begin(td_team *, td_error *error);
 int  td_team_device_end(td_team *, td_error *error);
 int  td_team_device_all_reduce(td_team *, void *data, int64_t count, int dtype, td_error *error);

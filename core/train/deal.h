@@ -29,7 +29,7 @@ enum { TD_DEALING_CHUNK = 1 << 22 }; /* for `chunk` */
 td_dealing *td_dealing_new(td_engine *, td_team *, td_reduce, int64_t n_micro, size_t chunk,
                            td_error *error);
 void        td_dealing_free(td_dealing *);
-/* Bytes of the slices that it keeps on each of `size` ranks, and of what is on its way. */
+/* Bytes of the slices that it keeps on each of `size` ranks, and of data in transit. */
 double      td_dealing_bytes(td_engine *, int size, td_reduce, int64_t n_micro, size_t chunk);
 
 int64_t td_dealing_rounds(const td_dealing *);

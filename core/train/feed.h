@@ -8,7 +8,7 @@
 
 #include "model/arrange.h"
 
-/* All that one step reads. */
+/* Everything that one step reads. */
 typedef struct td_feed_batch {
     td_batch **micro; /* [n_micro] */
     /* per micro-batch and row: the example's number in the step, which keys its dropout; undefined

@@ -31,7 +31,7 @@ typedef enum td_reduce { TD_REDUCE_FAST, TD_REDUCE_EXACT } td_reduce;
  * `error`. */
 td_variable **td_gradients_by_owner(td_engine *, size_t *count, td_error *error);
 
-/* malloc() of a product of sizes, which may be more than there can be. */
+/* malloc() of a product of sizes, which may be larger than any size_t. */
 bool td_take_bytes(char **out, double bytes);
 
 /* Allocates all the memory that steps of `n_micro` micro-batches need. NULL with `error`. */
@@ -46,7 +46,7 @@ typedef struct td_reduction_spec {
 } td_reduction_spec;
 
 /* Bytes that it takes on rank `rank` of `size` besides the gradients, which take `gradients` bytes:
- * of their copies, and of what is on its way between devices. */
+ * of their copies, and of data in transit between devices. */
 size_t td_reduction_bytes(int rank, int size, const td_reduction_spec *, size_t gradients);
 
 /* This rank computes micro-batches [*first, *end), at least one. */

@@ -48,7 +48,7 @@ static void warn_of_guessing(trainer *t)
         return;
     t->warned = true;
     td_log_line(t->spec->log, TD_LOG_WARN,
-                "step %lld: a cross-entropy of %.3f is far above that of guessing: the run has "
+                "step %lld: a cross-entropy of %.3f is far above guessing: the run has "
                 "probably diverged; lower schedule.peak, or lengthen schedule.warmup",
                 (long long)t->progress.step, t->logged);
 }

@@ -50,7 +50,7 @@ typedef struct td_trainer_spec {
      * void */
     bool                    other_evaluation;
     double                  peak;  /* the machine's rate of matrix products, FLOP/s; 0: unknown */
-    double                  guess; /* a cross-entropy well above that of guessing; 0: unknown */
+    double                  guess; /* a cross-entropy well above guessing's; 0: unknown */
     const td_training      *watch; /* callbacks */
     /* NULL: this process alone. With several processes, only the leader uses the directory,
      * `resume`, the loggers and the scores; the others get the state from it. */

@@ -67,8 +67,8 @@ static inline td_tensor *scale_of(const struct heads *c, td_graph *g, const char
     return c->qk_norm_scale ? td_param(g, name, &c->head_dim, 1, td_ones()) : NULL;
 }
 
-/* Parameters are fetched by name, so a second call shares those of the first. The names are those
- * of Hugging Face's Qwen3. */
+/* Parameters are fetched by name, so a second call shares those of the first. The names are as in
+ * Hugging Face's Qwen3. */
 static inline td_tensor *norm_queries(const struct heads *c, td_tensor *q)
 {
     return c->qkv_norm ? td_rms_norm(q, scale_of(c, q->graph, "q_norm.weight"), c->eps) : q;

@@ -242,7 +242,7 @@ static const td_ffn moe = {
                   .brief = "a mixture of experts, chosen for each token by a router",
                   .doc = "Every token passes through all of its experts: none is dropped, so "
                          "packing and order change nothing but rounding. Padding passes through "
-                         "none. FLOPs are those of the chosen experts, padding included.",
+                         "none. FLOPs count the chosen experts only, padding included.",
                   .paper = "Shazeer et al., Outrageously Large Neural Networks: The "
                            "Sparsely-Gated Mixture-of-Experts Layer, 2017; Fedus et al., "
                            "Switch Transformers, 2021",

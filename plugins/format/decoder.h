@@ -1,8 +1,8 @@
 /* decoder.h - shared by the formats for Hugging Face's decoder-only models: one config, with small
  * differences, and tensors whose names are also ours.
  *
- * The settings are those of transformers; its modeling_llama.py and modeling_qwen3.py define what
- * they compute. */
+ * The settings are named as in transformers; its modeling_llama.py and modeling_qwen3.py define
+ * what they compute. */
 #ifndef TANDEM_PLUGINS_FORMAT_DECODER_H
 #define TANDEM_PLUGINS_FORMAT_DECODER_H
 
@@ -114,7 +114,7 @@ static void write_norms(td_translation *t, const struct dialect *d)
     if (d->qk_norm)
         td_require(t, "model.attention.v_norm", "false");
     if (d->qk_norm && eps && own && eps->number != own->number)
-        t->refuse(t, "model.attention.eps is %s: it can only be that of model.norm, %s", own->text,
+        t->refuse(t, "model.attention.eps is %s: it can only be model.norm.eps, %s", own->text,
                   eps->text);
     td_ask(t, "model.attention.v_norm");
     td_put_float(t, "rms_norm_eps", eps ? eps->number : 0);

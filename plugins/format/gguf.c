@@ -1,12 +1,12 @@
 /* gguf.c - llama.cpp's files, for the two of its architectures that a DecLLM can be: llama, without
  * norms of queries and keys, and qwen3, with them.
  *
- * Both are Hugging Face's models (decoder.h) with other keys and tensor names, so this format sits
- * between those and the host, and renames. Other differences of llama.cpp: its llama rotates
- * neighbouring elements of a head instead of its halves, so the rows of queries and keys are in another
- * order; its activation is always silu; and whether there are biases or a matrix for the logits shows in
- * the tensors alone. llama.cpp's sources define the names: llama-arch.cpp, models/llama.cpp and
- * models/qwen3.cpp. */
+ * Both are Hugging Face's models (decoder.h) with other keys and tensor names, so this format
+ * stands between them and the host, and renames. Other differences of llama.cpp: its llama rotates
+ * neighbouring elements of a head instead of its halves, so the rows of queries and keys are in
+ * another order; its activation is always silu; and whether there are biases or a matrix for the
+ * logits shows in the tensors alone. llama.cpp's sources define the names: llama-arch.cpp,
+ * models/llama.cpp and models/qwen3.cpp. */
 #include "decoder.h"
 
 static const struct dialect dialects[] = {

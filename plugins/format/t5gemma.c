@@ -265,7 +265,7 @@ static void write_sizes(td_translation *t, const struct shape *s)
     write_dtype(t);
 }
 
-/* An id that is missing must be said to be: the class has others by default. */
+/* A missing id must be stated as null: the class has defaults. */
 static void put_ids(td_translation *t, const char *group, int64_t pad)
 {
     const int64_t            ids[] = { begin_id(t), td_ask_int_or(t, "special.eos", -1), pad };
@@ -422,7 +422,7 @@ static void read_sizes(td_translation *t, struct shape *s)
     read_rope(t);
 }
 
-/* Where a config does not say it, the class caps scores and logits. */
+/* Unless a config says otherwise, the class caps scores and logits. */
 static void require_no_caps(td_translation *t)
 {
     static const char *const caps[] = { "encoder.attn_logit_softcapping",

@@ -42,7 +42,7 @@ static inline bool lines_begins(const char *name, const char *group)
     return !strncmp(name, group, strlen(group));
 }
 
-/* Will the resumed run write this line again? Those are the lines of step `resume` and later, and
+/* Will the resumed run write this line again? It writes the lines of step `resume` and later, and
  * the evaluation and the tasks after the step before, if they are to be repeated. */
 static inline bool lines_come_again(const lines *l, const char *line, const td_logger_in *in)
 {

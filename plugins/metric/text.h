@@ -159,7 +159,7 @@ static inline char *simplified(const char *text, unsigned form)
     return out;
 }
 
-/* *Sets equal to 1 if the answer, already normalized, is one of the references, else to 0. */
+/* Sets *equal to 1 if the answer, already normalized, is one of the references, else to 0. */
 static inline int equals_one(const char *have, const td_answer *a, unsigned form, double *equal,
                              td_error *error)
 {

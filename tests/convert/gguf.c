@@ -175,11 +175,11 @@ Test(gguf, with_scores_that_are_no_numbers_is_read_without_a_tokenizer)
 Test(gguf, with_other_ends_of_texts_is_read_with_a_warning)
 {
     MUST("$T convert $C/gguf-llama/theirs.gguf out 2>said && ! grep -q add_ said");
-    expect_changed(0, "begin without a special id (tokenizer.ggml.add_bos_token)",
+    expect_changed(0, "texts without a special id at the beginning (tokenizer.ggml.add_bos_token)",
                    "s/bos_token\\x07\\x00\\x00\\x00\\x01/bos_token\\x07\\x00\\x00\\x00\\x00/");
-    expect_changed(0, "begin without a special id (tokenizer.ggml.add_bos_token)",
+    expect_changed(0, "texts without a special id at the beginning (tokenizer.ggml.add_bos_token)",
                    "s/add_bos_token/add_bos_tokem/");
-    expect_changed(0, "expects an end after each text (tokenizer.ggml.add_eos_token)",
+    expect_changed(0, "expects an end-of-text token after each text (tokenizer.ggml.add_eos_token)",
                    "s/eos_token\\x07\\x00\\x00\\x00\\x00/eos_token\\x07\\x00\\x00\\x00\\x01/");
 }
 

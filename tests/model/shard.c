@@ -300,8 +300,8 @@ Test(shard, without_the_others_nothing_is_computed)
     td_micro     m = { .batch = b, .divisor = td_batch_weight(b) };
     td_micro_out out;
     cr_expect_eq(td_engine_gradient(l.engine, &m, &out, &l.error), TD_EIO);
-    cr_expect(strstr(l.error.text, "is sharded across processes that are not connected"), "%s",
-              l.error.text);
+    cr_expect(strstr(l.error.text, "is sharded across processes that are no longer connected"),
+              "%s", l.error.text);
     td_batch_free(b);
     lab_close(&l);
 }

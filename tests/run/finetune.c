@@ -311,7 +311,7 @@ Test(finetune, a_checkpoint_can_be_chosen)
            "%1$s evaluate -c %2$s/one-tuned.cfg run.name=still --best");
     expect(0, "step-00000002/model.safetensors",
            "%1$s evaluate -c %2$s/one-tuned.cfg --weights %2$s/still --step 2");
-    expect(2, "still/checkpoints', which has steps 2, 6",
+    expect(2, "still/checkpoints'; available steps: 2, 6",
            "%1$s evaluate -c %2$s/one-tuned.cfg run.name=still --step 4");
     expect(2, "--best and --step choose different checkpoints",
            "%1$s evaluate -c %2$s/one-tuned.cfg run.name=still --step 4 --best");

@@ -144,7 +144,7 @@ Test(moved, other_held_out_text_is_refused)
 {
     expect(0, "step 4", "%1$s train -c a.cfg && cp text/a.jsonl whole");
     expect(0, "nll", "%1$s evaluate runs/a && cp runs/a/eval/heldout.json before");
-    expect(2, "the held-out text is not that of the run in ",
+    expect(2, " has different held-out text (saved: ",
            "sed -i 1d text/a.jsonl && %1$s evaluate runs/a");
     expect(2, "score this text all the same (--allow data)",
            "%1$s evaluate runs/a --extrapolate --lengths 17 --sequences 1");

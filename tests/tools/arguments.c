@@ -107,8 +107,9 @@ Test(arguments, of_generate)
 
 Test(arguments, of_report)
 {
-    expect(2, "report --diff a b --title x", "--diff writes no page, so --title is not for it");
-    expect(2, "report --diff a b -o y", "--diff writes no page, so -o is not for it");
+    expect(2, "report --diff a b --title x",
+           "--diff writes no page, so --title has no effect with it");
+    expect(2, "report --diff a b -o y", "--diff writes no page, so -o has no effect with it");
 }
 
 Test(arguments, names_of_commands)

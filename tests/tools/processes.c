@@ -328,7 +328,7 @@ Test(processes, keep_the_limits_of_the_run)
                  RANKS(2) TANDEM_BINARY " train %1$s/kept --resume train.steps=8 --threads 1", 0,
                  "waits 77 s");
     small_expect("differ", "mpirun -np 1 %2$s" SEVEN ": -np 1 %2$s" SEVEN "comm.timeout=5", 2,
-                 "rank 1 has a different comm.timeout than rank 0");
+                 "rank 1 has a different comm.timeout from rank 0");
 }
 
 Test(processes, evaluate_with_the_same_bits)
@@ -372,7 +372,7 @@ Test(processes, extrapolate_with_the_same_bits)
     small_expect("far",
                  "mpirun -np 1 " EXTRAPOLATE ": -np 1 " TANDEM_BINARY
                  " evaluate %1$s/%3$s --extrapolate --lengths 64,97 --prefixes 1,13 --sequences 3",
-                 2, "rank 1 has a different set of lengths, prefixes or sequences than rank 0");
+                 2, "rank 1 has a different set of lengths, prefixes or sequences from rank 0");
 }
 
 /* ---- generation (tasks: tests/tools/tasks.c) --------------------------------------------------- */
@@ -408,7 +408,7 @@ Test(processes, generate_the_same_answers)
     small_expect("said",
                  "mpirun -np 1 " TANDEM_BINARY " generate %1$s/%3$s one two : -np 1 " TANDEM_BINARY
                  " generate %1$s/%3$s one too",
-                 2, "rank 1 has a different set of prompts or options than rank 0");
+                 2, "rank 1 has a different set of prompts or options from rank 0");
 }
 
 Test(processes, refuse_what_cannot_be_right)
@@ -422,7 +422,7 @@ Test(processes, refuse_what_cannot_be_right)
     small_expect("odd", RANKS(2) "%2$s train.batch=7", 2,
                  "start at most 1, or set train.micro_batch = 1, ");
     small_expect("differ", "mpirun -np 1 %2$s" SEVEN ": -np 1 %2$s" SEVEN "train.clip=0.5", 2,
-                 "rank 1 has a different config than rank 0");
+                 "rank 1 has a different config from rank 0");
     small_expect("other", "%2$s >&2 && " RANKS(2) TANDEM_BINARY " analyze %1$s/%3$s", 2,
                  "but this command uses one");
     small_expect("single", RANKS(2) "%2$s" SEVEN "comm.plugin=single", 2,

@@ -113,7 +113,7 @@ Test(processes_devices, are_timed_with_one_config)
     small_expect("different",
                  "mpirun -np 1 " TANDEM_BINARY " bench -c %1$s/model.cfg" APART
                  ": -np 1 " TANDEM_BINARY " bench -c %1$s/model.cfg" APART "optimizer.beta1=0.5",
-                 2, "rank 1 has a different config than rank 0");
+                 2, "rank 1 has a different config from rank 0");
 }
 
 /* A copy for each sum that waits, in the memory of the device, and buffers: counted, and refused. */

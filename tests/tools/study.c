@@ -227,11 +227,11 @@ Test(study, variants_with_other_text_are_named)
     put("texts.cfg", "study = {\n  name = \"texts\";\n  base = \"model.cfg\";\n"
                      "  variants = {\n    plain = { };\n    deep = \"model.layers=2\";\n"
                      "    other = \"data.sources.0.name=\\\"others\\\"\";\n  };\n};\n");
-    expect(
-        0,
-        "other-s1-pretrain differs in its text or tokenizer from plain-s1-pretrain, so "
-        "their losses are not of the same tokens: data.sources[0].name: \"facts\" -> \"others\"\n",
-        study("a", "show ../texts.cfg --no-measure"));
+    expect(0,
+           "other-s1-pretrain differs in its text or tokenizer from plain-s1-pretrain, so "
+           "their losses are not over the same tokens: data.sources[0].name: \"facts\" -> "
+           "\"others\"\n",
+           study("a", "show ../texts.cfg --no-measure"));
     expect(0, "1 lines",
            study("a", "show ../texts.cfg --no-measure | grep -c 'its text or tokenizer' | "
                       "sed 's/$/ lines/'"));
@@ -260,8 +260,7 @@ Test(study, cells_that_were_trained_on_other_text_are_named)
                      "{\"text\": \"a third text of several that are long enough for one\"}\n");
     expect(2,
            "cell 'model-s1-pretrain' cannot be continued in 'runs/tiny/cells/model-s1-pretrain': "
-           "it was "
-           "trained on other text than the files have now that data names; --restart",
+           "it was trained on text that differs from the files that data names now; --restart",
            study("a", "run ../own.cfg --no-measure"));
     expect(0, "2 of them now", study("a", "run ../own.cfg --no-measure --restart"));
     expect(0, "all 2 cells are done", study("a", "run ../own.cfg --no-measure"));

@@ -59,7 +59,7 @@ Test(study_emit, someones_own_directory_is_not_filled)
 {
     expect(0, "usage", study("b", "--help"));
     put("b/own.txt", "mine");
-    expect(2, "'.' has other files, and is no study's directory",
+    expect(2, "'.' has other files and is not a study's directory",
            study("b", "emit list ../tiny.cfg -o ."));
     expect(0, "out", study("b", "emit list ../tiny.cfg -o out"));
     /* again */

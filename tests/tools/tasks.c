@@ -525,7 +525,7 @@ Test(tasks, have_the_same_scores_on_any_number_of_processes)
     }
     /* another prompt on the second rank */
     expect_shell("mpirun -np 1 " SCORE("one") " : -np 1 " SCORE("two") " --shots 1", "dec", 2, 2,
-                 "rank 1 has a different set of prompts than rank 0");
+                 "rank 1 has a different set of prompts from rank 0");
     expect_shell("mpirun -np %3$d " TANDEM_BINARY
                  " evaluate %1$s/%2$s --tasks %1$s/none.cfg --data %1$s 2>&1 | grep -c none.cfg",
                  "dec", 2, 0, "1");

@@ -93,7 +93,7 @@ static void print_head(const td_comparison *c, int width)
         printf("  %*s", group_width(c, g), head_of(c, g, head));
     printf("\n%-*s", width, "step");
     for (size_t g = 0; g < c->n_groups; g++)
-        /* -1: the group's runs are of different steps */
+        /* -1: the group's runs are at different steps */
         print_count(c->groups[g].step < 0 ? (double)NAN : (double)c->groups[g].step,
                     group_width(c, g));
     printf("\n%-*s", width, "tokens");

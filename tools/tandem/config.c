@@ -7,7 +7,7 @@
 #include "run/review.h"
 #include "work.h"
 
-/* The config may be a stranger's, who wants it looked at: it does not choose what is loaded. */
+/* The config may come from a stranger, so it does not choose what is loaded. */
 static td_config *load(const td_tool *t, const char *const *files, size_t n, const char *configs,
                        td_errors *errors)
 {
@@ -43,7 +43,7 @@ static td_experiment *open_files(td_tool *t, const char *const *files, size_t n)
     char          *configs = td_tool_configs();
     td_config     *c = r ? load(t, files, n, configs, &errors) : NULL;
     td_experiment *x = NULL;
-    /* read twice: what it must have is seen from the first reading */
+    /* read twice: the first reading shows what it must have */
     if (c)
         x = td_experiment_bind(r, c, needs_of(t, files, n, configs), &errors);
     fputs(x ? td_config_notes(x->config) : "", stderr);
@@ -114,7 +114,7 @@ static int check(td_tool *t)
         code = errors.count ? TD_EXIT_USAGE : TD_EXIT_OK;
     if (errors.count)
         fprintf(stderr, "%s\n", td_text_get(&errors.text));
-    /* notes are no errors: the exit code is that of the errors alone */
+    /* notes are not errors: they do not change the exit code */
     fputs(td_text_get(&notes), stderr);
     td_session_close(s);
     td_errors_free(&errors);

@@ -198,9 +198,9 @@ const td_usage td_usage_evaluate = {
     .plain = 64,
     .notes =
         "RUN is the directory of a run, whose config and newest checkpoint are used, or one of its "
-        "checkpoints, or a folder of Hugging Face (`tandem convert`). Scores are written to "
-        "RUN/eval/heldout.json, those of each sequence to "
-        "heldout.jsonl; with --weights only if --out is given. Several runs are scored one after "
+        "checkpoints, or a Hugging Face folder (`tandem convert`). Scores are written to "
+        "RUN/eval/heldout.json, the scores of each sequence to heldout.jsonl; with --weights only "
+        "if --out is given. Several runs are scored one after "
         "the "
         "other; for runs that differ only in their seed, means and deviations over seeds "
         "follow.\n\n"
@@ -274,7 +274,7 @@ int td_command_evaluate(td_tool *t, int argc, char **argv)
     int code;
     if (!td_tool_parse(t, &td_usage_evaluate, argc, argv, &code) || !options_fit(t, &code))
         return code;
-    if (td_work_follows(t) && !freopen("/dev/null", "w", stdout)) /* tables are for the first */
+    if (td_work_follows(t) && !freopen("/dev/null", "w", stdout)) /* the first one prints tables */
         return TD_EXIT_FAILED;
     if (td_tool_option(t, "--list"))
         return td_tool_list_tasks(t);

@@ -122,7 +122,7 @@ static void print_floor(const td_fit *f)
         print_range(exp_of(f->projection.student[2 * c->terms]));
 }
 
-/* What more of a size buys, and what nothing buys. A term that is 0 has a warning. */
+/* What increasing a size gains, and the floor that remains. A term that is 0 has a warning. */
 static void print_curve_sentence(const td_fit_results *r, const td_fit_group *g)
 {
     const char *const sizes[] = { r->request.x, r->request.tokens };
@@ -165,7 +165,7 @@ static void print_profile_sentence(const td_fit_results *r, const td_fit_group *
     printf(", from %" PRId64 " budgets\n", f->used);
 }
 
-/* Where each group is on the frontier, and whose the end of it is. */
+/* Where each group is on the frontier, and which group is at its end. */
 static void print_frontier_sentence(const td_fit_results *r)
 {
     const td_frontier_point *end = &r->frontier[r->n_frontier - 1];
@@ -185,7 +185,7 @@ static void print_frontier_sentence(const td_fit_results *r)
             printf(", from %s %.4g to %.4g", r->request.x, low, high);
         puts("");
     }
-    printf("the lowest %s is that of '%s'\n", r->request.y, r->groups[end->group].name);
+    printf("the lowest %s belongs to '%s'\n", r->request.y, r->groups[end->group].name);
 }
 
 static void print_warnings(const char *group, const td_text *warnings)
@@ -283,7 +283,7 @@ static int open_table(td_tool *t, td_fit_table *out, bool *runs)
     return code ? td_tool_fail(t, &e) : TD_EXIT_OK;
 }
 
-/* Most fits are done before anyone wonders. */
+/* Most fits end before anyone needs to see progress. */
 static const double SILENT_SECONDS = 2;
 
 typedef struct progress {

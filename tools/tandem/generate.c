@@ -66,8 +66,8 @@ static void print_ids(const json_t *ids)
     putchar('\n');
 }
 
-/* On a terminal several answers would run together, so they are separated; a pipe gets them
- * bare, also that of a launcher, which may look like a terminal. */
+/* On a terminal several answers would run together, so they are separated; a pipe gets them bare,
+ * even a launcher's, which may look like a terminal. */
 static void print_heading(const job *j, const json_t *answer)
 {
     const char *prompt = json_string_value(json_object_get(answer, "prompt"));
@@ -169,7 +169,7 @@ const td_usage td_usage_generate = {
     .plain = TD_ARGUMENTS,
     .notes =
         "RUN is the directory of a run, whose config and newest checkpoint are used, or one of "
-        "its checkpoints, or a folder of Hugging Face (`tandem convert`). Answers are printed in "
+        "its checkpoints, or a Hugging Face folder (`tandem convert`). Answers are printed in "
         "the order of their prompts. In --interactive, "
         "/reset forgets the conversation, /quit or the end of input ends it, and Ctrl-C stops "
         "an answer.",
@@ -206,7 +206,7 @@ static bool find_stops(job *j)
     return true;
 }
 
-/* Options without an effect on what the others choose. */
+/* False after an error: an option would have no effect beside the others. */
 static bool options_fit(const job *j)
 {
     static const char *const drawing[] = { "--top-k", "--top-p", "--min-p" };
@@ -510,7 +510,7 @@ int td_command_generate(td_tool *t, int argc, char **argv)
 
     if (!td_tool_parse(t, &td_usage_generate, argc, argv, &code))
         return code;
-    if (td_work_follows(t) && !freopen("/dev/null", "w", stdout)) /* answers are for the first */
+    if (td_work_follows(t) && !freopen("/dev/null", "w", stdout)) /* the first one prints answers */
         return TD_EXIT_FAILED;
     td_work_take_run(t, &place);
     /* the first plain argument was not a run, so the user probably mistyped a path */

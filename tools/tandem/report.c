@@ -35,7 +35,7 @@ const td_usage td_usage_report = {
         "Plots and tables appear where runs have the data: `tandem evaluate` (with --tasks and "
         "--extrapolate), `tandem analyze`, and `tandem bench RUN --generate --out "
         "RUN/eval` for latency. Runs that differ only in their seed form a "
-        "group; the tests are those of `tandem compare`.\n\n"
+        "group; groups are tested as in `tandem compare`.\n\n"
         "--diff writes no page: it prints the settings that differ, the first step whose metrics "
         "differ (each line has a hash of all parameters), and the first parameter that differs in "
         "the first checkpoint that does.",
@@ -119,7 +119,8 @@ static int diff(td_tool *t)
     int        code;
     for (const td_flag *f = flags; f->name; f++)
         if (strcmp(f->name, "--diff") && strcmp(f->name, "--trust") && td_tool_option(t, f->name))
-            return td_tool_usage_error(t, "--diff writes no page, so %s is not for it", f->name);
+            return td_tool_usage_error(t, "--diff writes no page, so %s has no effect with it",
+                                       f->name);
     if (t->n_plain != 2)
         return td_tool_usage_error(t, "--diff takes two runs");
     code = td_parting_find(t->plain[0], t->plain[1], &p, &e);

@@ -1,6 +1,6 @@
 /* strangers.h - a first look at modules that the user did not name.
  *
- * Listings load every module, and so run the constructors of modules that are not involved. Those
+ * Listings load every module, and so run the constructors of modules that are not involved. Modules
  * that do not come with tandem are loaded in a child process first: one that crashes, exits or
  * hangs there is refused, and the listing continues.
  */

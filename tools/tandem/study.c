@@ -76,7 +76,7 @@ static int status(td_tool *t, int argc, char **argv)
     t->looks = true;
     if (!td_tool_parse(t, &status_usage, argc, argv, &code))
         return code;
-    /* the directory of a study says all; a config has to be composed to find it */
+    /* a study's directory is enough; a config has to be composed to find its directory */
     if (t->n_plain)
         return print_status(t, t->plain[0]);
     if (!td_study_take(t, &q, false, &code))
@@ -175,7 +175,7 @@ static const td_usage emit_usage = {
              "names of files that are not here, stay as they are, for the other machine.\n",
 };
 
-/* Ten files between someone's own are hard to find again; a study's directory is written anew. */
+/* Ten files among someone's own are hard to find again. A study's directory is written anew. */
 static int check_directory(const char *out, td_error *error)
 {
     char   *cells = td_path_join(out, "cells.json"), **names = NULL;
@@ -188,7 +188,7 @@ static int check_directory(const char *out, td_error *error)
         return td_failed(error, TD_EIO);
     return good ? 0
                 : td_fail(error, TD_ECONFIG,
-                          "'%s' has other files, and is no study's directory: let -o name a new "
+                          "'%s' has other files and is not a study's directory: give -o a new "
                           "directory, or one that a study was written to",
                           out);
 }

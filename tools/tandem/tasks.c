@@ -166,7 +166,7 @@ static const char **split_names(const td_tool *t, char **text, size_t *count)
     return names;
 }
 
-/* Over what the config says. */
+/* Applied over the config's settings. */
 static bool read_request(td_tool *t, td_tasks_request *r)
 {
     r->data = td_tool_option(t, "--data");

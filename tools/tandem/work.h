@@ -35,7 +35,7 @@ int         td_work_no_run(td_tool *, const char *name);
 bool        td_work_has_model(td_tool *, const td_run_place *, int *code);
 /* With --trust, load a run's copies of its modules; `modules` must outlive the tool. NULL: none. */
 void        td_work_trust(td_tool *, const char *modules);
-/* After a failure without --trust: such copies may be what was missing, which the error cannot know. */
+/* Call it after a failure without --trust: it says that such copies may be what was missing. */
 void        td_work_advise(const td_tool *, const char *modules);
 /* Like td_work_open, for a place, which may be empty. The modules that the run keeps are loaded if they
  * are trusted; otherwise only what is on the search path. */
@@ -43,8 +43,8 @@ td_session *td_work_open_run(td_tool *, const td_run_place *, unsigned needs, in
 /* The parameter file that --weights names, or the one of the place's checkpoint; for a run, of its
  * checkpoint `step`. free() it. NULL with `error`. */
 char *td_work_weights(td_tool *, const td_run_place *, td_session *, int64_t step, td_error *error);
-/* Load the parameters that --weights names, or those of the place's checkpoint; of a run, those of
- * `step`. Returns their file; free() it. NULL with `error`. */
+/* Load the parameters that --weights names, or that the place's checkpoint has; for a run, its
+ * checkpoint `step`. Returns their file; free() it. NULL with `error`. */
 char *td_work_load(td_tool *, const td_run_place *, td_session *, int64_t step, td_error *error);
 
 /* `tandem evaluate --extrapolate`, with the parameters that the session holds. Files are
@@ -65,7 +65,7 @@ int td_work_draw(td_tool *, const char *directory, const char *name, bool *drawn
 
 /* The result of a command as JSON: printed, or appended to the tool's list of results. Releases it. */
 void td_work_result(td_tool *, json_t *j);
-/* Print `j` to stdout with a newline, and release it; `flags` are those of json_dumpf. */
+/* Print `j` to stdout with a newline, and release it; `flags` are json_dumpf's. */
 void td_work_print_json(json_t *j, size_t flags);
 
 #endif

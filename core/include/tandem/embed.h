@@ -168,7 +168,7 @@ typedef struct td_description {
     double         paper_flops;
     td_footprint   memory; /* for a whole training run: steps, accumulation, evaluation */
     /* NULL, or why the config's backend cannot be used on this machine (it has no GPU): `memory` is
-     * then that of the default backend. */
+     * then for the default backend. */
     const char    *unavailable;
 } td_description;
 

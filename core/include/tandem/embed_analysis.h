@@ -2,7 +2,7 @@
  * loss. How the loss changes beyond the training length, and where the weights of attentions go, on
  * held-out text or on a single one.
  *
- * Ownership, threads and units are those of embed.h.
+ * Ownership, threads and units are as in embed.h.
  *
  * Example:
  *
@@ -175,7 +175,7 @@ typedef struct td_attending {
     size_t             n_heads;
 } td_attending;
 
-/* The weights of one attention: those of each query and head add up to 1, or are all 0 where the
+/* The weights of one attention: for each query and head they add up to 1, or are all 0 where the
  * query sees no keys. Keys are `own` tokens of the queries' stack, then `memory` of an encoder. */
 typedef struct td_attention_weights {
     const char    *name;  /* "model.decoder.layers.0.self_attn" */

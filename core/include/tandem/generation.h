@@ -81,7 +81,7 @@ static inline void td_carry_on(td_tensor *state, td_tensor *value)
 /* The inputs of "append". */
 enum { TD_APPEND_BUFFER, TD_APPEND_NEW, TD_APPEND_LENGTHS, TD_APPEND_COUNTS, TD_APPEND_INPUTS };
 
-/* Append new tokens to those that each row of a buffer holds, in place. `axis` is that of the
+/* Append new tokens to those that each row of a buffer holds, in place. `axis` is the axis of the
  * tokens, in buffer [B, .., slots, ..] and x [B, .., T, ..]. Token t of row b, if t < counts[b], is
  * written to slot lengths[b] + t, in a ring modulo the number of slots; the rest of x is padding
  * and is not written. lengths and counts are i32 [B]. Like td_assign, returns the buffer, which is

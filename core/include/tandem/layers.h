@@ -1,6 +1,6 @@
 /* layers.h - the building blocks of models: linear layers and heads.
  *
- * All of it is written with ops.h; the host knows nothing about it. Names and shapes are those of
+ * All of it is written with ops.h; the host knows nothing about it. Names and shapes are as in
  * Hugging Face's models, so weights need no renaming: a linear layer has a weight [out, in] called
  * NAME.weight, computes y = x W^T, and heads are split as [B, T, H E] -> [B, H, T, E].
  *

@@ -297,8 +297,8 @@ enum { TD_CE_LOSS, TD_CE_SUM, TD_CE_NLL, TD_CE_GRAD_HIDDEN, TD_CE_GRAD_EMBEDDING
  *
  * Outputs: 0 loss; 1 sum_n w_n (log Z - z_y), a scalar, not divided; 2 log Z - z_y, [N]; 3
  * dloss/dhidden; 4 dloss/dembedding. An output without a reader is not computed. The gradients are
- * outputs because they are cheapest while the logits of a chunk exist. The z-loss is that of
- * Chowdhery et al. 2022 (PaLM). "cross_entropy": f[0] scale, f[1] z_loss, f[2] smoothing */
+ * outputs because they are cheapest while the logits of a chunk exist. The z-loss is from Chowdhery
+ * et al. 2022 (PaLM). "cross_entropy": f[0] scale, f[1] z_loss, f[2] smoothing */
 static inline td_tensor *td_cross_entropy(td_tensor *hidden, td_tensor *embedding,
                                           td_tensor *labels, td_tensor *weights, td_tensor *divisor,
                                           double scale, double z_loss, double smoothing)

@@ -305,7 +305,7 @@ static inline td_tensor *td_gather(td_tensor *table, td_tensor *ids)
 }
 
 /* The reverse: add the rows `src` [ids.., ..] to those of `acc` [rows, ..] (NULL: zeros) at `ids`.
- * Rows of one id are added in their order, so that the bits do not depend on threads. An id
+ * Rows with the same id are added in order, so that the bits do not depend on threads. An id
  * outside the rows fails the run. "scatter_add": i[0] rows */
 static inline td_tensor *td_scatter_add(td_tensor *ids, td_tensor *src, td_tensor *acc,
                                         int64_t rows)

@@ -128,7 +128,7 @@ TD_CPU_INLINE td_vi td_vsame_i(td_vi a, td_vi b)
  * the sign of x - c, which is exact near c. */
 TD_CPU_INLINE td_vi td_vsign(td_vf x) { return (td_vi)x >> 31; }
 
-/* -1 in lanes that are NaN: their bits, without the sign, are above those of infinity. */
+/* -1 in lanes that are NaN: their bits, without the sign, are above infinity's. */
 TD_CPU_INLINE td_vi td_vnan(td_vf x) { return (0x7F800000 - ((td_vi)x & 0x7FFFFFFF)) >> 31; }
 
 /* Lane by lane; b where either is NaN. */
@@ -332,7 +332,7 @@ TD_CPU_INLINE td_cpu_matrix td_cpu_part(td_cpu_matrix x, int64_t i, int64_t j)
     return td_cpu_from(x, x.trans ? j * x.ld + i : i * x.ld + j);
 }
 
-/* Ways to compute a product. The shape of the whole decides, not that of a tile, so that all its
+/* Ways to compute a product. The shape of the whole decides, not a tile's shape, so that all its
  * elements are computed alike, however it is cut. */
 typedef enum td_cpu_way { TD_CPU_DOTS, TD_CPU_PACKED, TD_CPU_OPENBLAS } td_cpu_way;
 td_cpu_way td_cpu_sgemm_way(td_cpu_matrix a, td_cpu_matrix b, int64_t m, int64_t n, int64_t k);

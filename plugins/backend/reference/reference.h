@@ -72,7 +72,7 @@ static inline double td_ref_get(const td_view *v, int64_t offset)
 }
 
 /* Integers wrap around in two's complement. A sum or product is exact in double before it wraps
- * around; integers beyond 2^53 would not be, and become 0. */
+ * around; integers beyond 2^53 would not be exact, and become 0. */
 static inline void td_ref_put(const td_view *v, int64_t offset, double x)
 {
     switch (v->dtype) {

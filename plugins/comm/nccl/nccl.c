@@ -58,8 +58,8 @@ static gpus *gpus_of(void *state) { return ((td_world *)state)->device; }
 
 /* ---- loading --------------------------------------------------------------------------------- */
 
-/* By the dynamic linker's search, or where the toolkit is usually installed. It stays loaded. `why` is
- * the first reason for which a library that is there cannot be loaded, if there is one. */
+/* By the dynamic linker's search, or where the toolkit is usually installed. It stays loaded. `why`
+ * is the first reason why a library that exists cannot be loaded, if any. */
 static void *open_library(char *why, size_t size)
 {
     static const char *const paths[] = { "libnccl.so.2", "/usr/local/cuda/lib64/libnccl.so.2" };
@@ -196,10 +196,10 @@ static int give_up(gpus *g, ncclResult_t code, td_error *error)
 
 static int check(const gpus *g, td_error *error)
 {
-    return g && g->comm ? 0
-                        : td_fail(error, TD_EIO,
-                                  "comm 'nccl': the GPUs are not connected, or not "
-                                  "any more after a failure");
+    return g && g->comm
+               ? 0
+               : td_fail(error, TD_EIO,
+                         "comm 'nccl': the GPUs are not connected, or no longer after a failure");
 }
 
 static int device_begin(void *state, td_error *error)

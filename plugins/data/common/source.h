@@ -42,9 +42,9 @@ int source_files(const data_source *, int part, const td_services *, glob_t *fou
                  td_error *error);
 
 /* Check that every pattern has files that can be read, that no file of the `count` sources is both
- * trained on and held out, under any name, and that no source names a file twice. All that is wrong is
- * in one message, a line each. The sources are `stride` bytes apart. `held_out_only`: training files
- * of which nothing is held out are not looked for. */
+ * trained on and held out, under any name, and that no source names a file twice. Everything wrong
+ * is reported in one message, a line each. The sources are `stride` bytes apart. `held_out_only`:
+ * training files of which nothing is held out are not looked for. */
 int source_check_files(const void *sources, size_t count, size_t stride, bool held_out_only,
                        const td_services *, td_error *error);
 

@@ -26,10 +26,10 @@ static const td_option options[] = {
         "path of the tokenizer_config.json, which names the special tokens; empty: none"),
     TD_OPTION_BOOL(struct config, parse_special, false,
                    "special tokens are found in texts, too, so whoever writes a text can end it"),
-    TD_OPTION_STRING(struct config, pad, "", "the token for padding; empty: that of 'config'"),
-    TD_OPTION_STRING(struct config, bos, "", "the token before texts; empty: that of 'config'"),
-    TD_OPTION_STRING(struct config, eos, "", "the token after texts; empty: that of 'config'"),
-    TD_OPTION_STRING(struct config, unk, "", "the token for unknown text; empty: that of 'file'"),
+    TD_OPTION_STRING(struct config, pad, "", "the token for padding; empty: from 'config'"),
+    TD_OPTION_STRING(struct config, bos, "", "the token before texts; empty: from 'config'"),
+    TD_OPTION_STRING(struct config, eos, "", "the token after texts; empty: from 'config'"),
+    TD_OPTION_STRING(struct config, unk, "", "the token for unknown text; empty: from 'file'"),
     TD_OPTION_END
 };
 
@@ -316,10 +316,10 @@ static const td_tokenizer tokenizer = {
                "NFKC, NFKD, Lowercase, Precompiled, Prepend, Replace and Strip; the pre-tokenizers "
                "ByteLevel, Metaspace, Split, Digits and WhitespaceSplit; the "
                "decoders ByteLevel, ByteFallback, Fuse, Replace, Strip and "
-               "Metaspace; and sequences of them. A file that asks for anything "
-               "else is refused by name. Classes, forms and clusters of characters (which "
-               "Precompiled maps) are those of the Unicode versions of PCRE2 and utf8proc: before "
-               "15.1, Indic consonants joined by a virama are several clusters. "
+               "Metaspace; and sequences of them. Anything else that a file asks for is refused, "
+               "and named. Classes, forms and clusters of characters (which Precompiled maps) "
+               "follow the Unicode versions of PCRE2 and utf8proc: before 15.1, Indic consonants "
+               "joined by a virama are several clusters. "
                "The post-processor is not used: losses "
                "and architectures add what begins and ends a text."),
     .open = open_file,

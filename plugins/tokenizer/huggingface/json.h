@@ -15,7 +15,8 @@ const char *type_of(const json_t *);
  * may change what the object does. */
 int check_keys(const json_t *, const char *what, const char *keys, td_error *error);
 
-/* A value of an object, `otherwise` where it is missing or null. One of another type is refused. */
+/* A value of an object, `otherwise` where it is missing or null. A value of another type is
+ * refused. */
 int get_bool(const json_t *, const char *key, bool otherwise, bool *out, td_error *error);
 /* Of text; NULL where it is missing or null. */
 int get_text(const json_t *, const char *key, const json_t **out, td_error *error);

@@ -110,7 +110,8 @@ static int read_sequence(struct tokenizer *x, const json_t *list, int depth, td_
     int code = 0;
     if (!json_is_array(list) || depth > DEEPEST)
         return td_fail(error, TD_EFORMAT,
-                       "a sequence of decoders is not a list, or is within %d others", DEEPEST);
+                       "a sequence of decoders is not a list, or is nested more than %d deep",
+                       DEEPEST);
     for (size_t k = 0; k < json_array_size(list) && !code; k++)
         code = read_one(x, json_array_get(list, k), depth + 1, error);
     return code;

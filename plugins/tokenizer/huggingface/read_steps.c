@@ -96,8 +96,9 @@ static int read_sequence(const struct target *t, const json_t *list, reads_one *
     struct target inner = *t;
     int           code = 0;
     if (!json_is_array(list) || ++inner.depth > DEEPEST)
-        return td_fail(error, TD_EFORMAT, "a sequence of %ss is not a list, or is within %d others",
-                       t->kind, DEEPEST);
+        return td_fail(error, TD_EFORMAT,
+                       "a sequence of %ss is not a list, or is nested more than %d deep", t->kind,
+                       DEEPEST);
     for (size_t k = 0; k < json_array_size(list) && !code; k++)
         code = one(&inner, json_array_get(list, k), error);
     return code;

@@ -60,8 +60,8 @@ struct step {
     struct charsmap *map;
 };
 
-/* A pattern: the text itself, or a regular expression of Oniguruma, which `tokenizers` uses. One
- * that means something else here is refused. NULL with `error`. */
+/* A pattern: the text itself, or a regular expression of Oniguruma, which `tokenizers` uses. An
+ * expression that means something else here is refused. NULL with `error`. */
 pcre2_code *pattern_new(const char *text, size_t size, bool literal, td_error *error);
 
 /* Apply a step to `in`; `out` must be empty. */

@@ -18,8 +18,8 @@ struct tokenizer {
     bool              parses_special; /* special tokens are found in texts, too */
 };
 
-/* Fill in a zeroed tokenizer from the text of a file; `path` names it in messages. After a failure
- * it is to be freed, too. */
+/* Fill in a zeroed tokenizer from the text of a file; `path` names it in messages. Free it after a
+ * failure, too. */
 int  tokenizer_read(struct tokenizer *, const char *path, const char *text, size_t size,
                     td_error *error);
 void tokenizer_free(struct tokenizer *);

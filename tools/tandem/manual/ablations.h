@@ -19,7 +19,7 @@ typedef struct td_ablations {
     size_t      count;
 } td_ablations;
 
-/* All that can be read in `configs`/ablations; zero-initialize. */
+/* Every file of `configs`/ablations that can be read; zero-initialize. */
 void td_ablations_open(td_ablations *, const char *configs);
 void td_ablations_close(td_ablations *);
 /* Append a line with links to those that name the plugin at one of the places; nothing if none

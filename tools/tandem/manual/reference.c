@@ -278,7 +278,7 @@ static int tasks_page(const reference *x, td_error *error)
 static const char index_intro[] =
     "# Reference\n\nEvery shipped plugin with its options, one page per kind. The groups of a "
     "config, "
-    "and the options that belong to the host: [groups.md](groups.md); those of task files: "
+    "and the options that belong to the host: [groups.md](groups.md); the options of task files: "
     "[tasks.md](tasks.md). `tandem plugins show KIND "
     "NAME` "
     "prints the same for any plugin, including yours.\n\n"

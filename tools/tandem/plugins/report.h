@@ -34,7 +34,7 @@ typedef struct td_report {
     td_text         rows;
 } td_report;
 
-/* Add the result of a job that is done. Those of one plugin must come together. */
+/* Add the result of a job that is done. The jobs of one plugin must come together. */
 void td_report_job(td_report *, const td_check_job *);
 /* Print the results of the last plugin that are still held back. */
 void td_report_end_plugin(td_report *);

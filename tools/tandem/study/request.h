@@ -29,8 +29,8 @@ int td_study_measure(td_tool *, td_matrix *);
 
 /* As text, or with --json as JSON. */
 void td_study_print(const td_tool *, const td_matrix *, FILE *out);
-/* All of this, and nothing else: `study show`, and `study run --dry-run`, whose exit code is that of a
- * run (TD_REFUSE). */
+/* All of the above: `study show`, and `study run --dry-run`, which exits as a run would
+ * (TD_REFUSE). */
 int  td_study_show(td_tool *, const td_study_request *, td_refusal what);
 
 extern const td_usage td_usage_study_run;

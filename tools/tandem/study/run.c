@@ -17,8 +17,8 @@
 
 static volatile sig_atomic_t caught, times;
 
-/* What to say when a signal ends the program at once, as while no cell runs: measuring and plots may
- * take long. NULL: cells must save first. */
+/* What to print when a signal ends the program at once, which it does while no cell runs, since
+ * measuring and plotting may take long. NULL: cells must save first. */
 static const char *volatile at_once;
 static char made[4096], lock_made[4200]; /* for this study, which has no cells yet; "": it had */
 
@@ -220,7 +220,7 @@ static int run_matrix(td_tool *t, td_matrix *m, const td_study_running *asked)
 }
 
 static const td_flag run_flags[] = {
-    { "--dry-run", NULL, "print the matrix, say what a run would refuse, and stop" },
+    { "--dry-run", NULL, "print the matrix and whatever a run would refuse, and stop" },
     { "--jobs", "N",
       "cells at a time (as many as there are processors; 1 on a backend other than cpu)" },
     { "--threads", "N", "threads of each process (processors are divided among them)" },

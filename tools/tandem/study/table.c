@@ -121,14 +121,14 @@ static const td_matrix_cell *first_of(const td_matrix *m, const td_matrix_cell *
     return x;
 }
 
-/* What losses depend on whatever the model is. */
+/* The settings that losses depend on, whatever the model. */
 static bool is_of_text(const char *line)
 {
     return !strncmp(line, "data.plugin:", 12) || !strncmp(line, "data.sources", 12) ||
            !strncmp(line, "tokenizer.", 10);
 }
 
-/* Known before hours are spent, rather than from the last sentence of the report. */
+/* Reported before hours are spent, not only in the last sentence of the report. */
 static void print_other_text(const td_matrix_cell *c, const td_matrix_cell *first,
                              const char *lines, FILE *out)
 {
@@ -139,7 +139,7 @@ static void print_other_text(const td_matrix_cell *c, const td_matrix_cell *firs
             continue;
         if (!*between)
             fprintf(out,
-                    "%s differs in its text or tokenizer from %s, so their losses are not of the "
+                    "%s differs in its text or tokenizer from %s, so their losses are not over the "
                     "same tokens: ",
                     c->cell.name, first->cell.name);
         fprintf(out, "%s%.*s", between, (int)n, lines);

@@ -143,11 +143,11 @@ enum {
 
 /* What a parameter is copied from, in a model made from one of another architecture. */
 typedef struct td_origin {
-    /* It is in the encoder's source model, which may differ from that of the rest. */
+    /* It is in the encoder's source model, which may differ from the source of the rest. */
     bool encoder;
     /* It does not belong to the encoder alone, so a model that supplies only the encoder need not
-     * have it. Asked of that model's parameter, too, which then has the same name in this
-     * architecture. */
+     * have it. The host also asks this about a parameter of such a model, whose name is then the
+     * same in this architecture. */
     bool shared;
     char name[256]; /* in the source model */
 } td_origin;

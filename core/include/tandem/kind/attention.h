@@ -141,7 +141,7 @@ static inline td_tensor *td_remember_along(const td_attention_in *in, const char
                : td_remember_axis(name, x, axis, in->mask.window, TD_REMEMBER_APPEND);
 }
 
-/* Remember heads x [B, H, S, E] of `key`, and return those of all keys: [B, H, slots, E]. */
+/* Remember heads x [B, H, S, E] of `key`, and return the heads of all keys: [B, H, slots, E]. */
 static inline td_tensor *td_remember(const td_attention_in *in, const char *name, td_tensor *x)
 {
     return td_remember_along(in, name, x, -2);

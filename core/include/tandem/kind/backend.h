@@ -113,9 +113,9 @@ typedef struct td_backend {
     int64_t (*launches)(void *state);
     /* Like `peak`, for products of bf16 that are accumulated in f32. NULL: as `peak`. [main] */
     double (*peak_bf16)(void *state);
-    /* The next three let gradients be added up, and sent to other processes, where they are. All or
-     * none; `upload` is then not NULL. What a comm (kind/comm.h) queues its transfers on, in order
-     * with all other work: for CUDA the stream. [main] */
+    /* The next three allow gradients to be added up in the device's memory, and sent to other
+     * processes from there. All or none; `upload` is then not NULL. What a comm (kind/comm.h)
+     * queues its transfers on, in order with all other work: for CUDA the stream. [main] */
     void *(*queue)(void *state);
     /* Queue a copy within device memory. [main] */
     int (*copy)(void *state, void *to, const void *from, size_t bytes);

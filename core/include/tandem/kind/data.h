@@ -124,7 +124,7 @@ typedef struct td_data_in {
 
 /* What a source of (inputs, targets) pairs guarantees about each pair. */
 typedef struct td_pair {
-    int64_t inputs, targets; /* the most tokens of each */
+    int64_t inputs, targets; /* maximum number of tokens of each */
     bool    inputs_end;      /* inputs end in the tokenizer's eos; then a prompt must end in it
                               * as well */
 } td_pair;
@@ -167,7 +167,7 @@ typedef struct td_data {
                          int (*document)(void *arg, const char *text, size_t size), void *arg,
                          td_error *error);
     /* A number that changes if any record does, held-out ones included: a run is not resumed on
-     * other text. NULL: unknown, and not checked. [main] */
+     * different text. NULL: unknown, and not checked. [main] */
     uint64_t (*fingerprint)(void *state);
     /* All records, training and held-out, are pairs no larger than this; it determines the rows of
      * batches, and td_data_in's lengths are ignored. NULL: records are running text. [any] */

@@ -4,9 +4,8 @@
  * A format translates names and numbers; it opens no file. To write a model, the host gives it the
  * model's config. The format sets the other program's settings, which the host writes as
  * config.json, and says which parameter each tensor there holds. To read a model, the format reads
- * the settings in config.json, and sets those of a config. The host then moves the numbers,
- * whatever their dtype and number of files, and checks that each parameter occurs once, with the
- * right shape.
+ * the settings in config.json, and sets a config's. The host then moves the numbers, whatever their
+ * dtype and number of files, and checks that each parameter occurs once, with the right shape.
  *
  * With the container TD_CONTAINER_GGUF, all of that is in one file, and the settings are its keys:
  * "llama.attention.head_count". Integers become U32, other numbers F32. When reading, the host

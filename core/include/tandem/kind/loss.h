@@ -121,8 +121,9 @@ typedef struct td_loss {
      * in->allocate. A record that is too short to cut is refused with a message. [worker] */
     int (*split)(const void *config, const td_record *, const td_split_in *, td_example *out,
                  td_error *error);
-    /* For sequences of `length` tokens: how many raw tokens to take for one record, and the most
-     * tokens that `split` then gives and predicts. A plugin that exceeds them is in error. [any] */
+    /* For sequences of `length` tokens: how many raw tokens to take for one record, and the largest
+     * numbers of tokens that `split` then gives and predicts. A plugin that exceeds them is in
+     * error. [any] */
     td_bounds (*bounds)(const void *config, int64_t length);
     /* Emit the loss. All three outputs must be set. [build] */
     void (*build)(const void *config, const td_loss_in *in, td_loss_out *out);

@@ -88,8 +88,8 @@ typedef struct td_position {
     /* Refuse sequences with positions 0 .. positions - 1 if they are too long: a learned table has
      * an end. NULL: any length will do. [main] */
     int (*check_positions)(const void *config, int64_t positions, td_error *error);
-    /* Its parameters mean something else in an encoder than in a decoder, so that a model of one is not
-     * made from the other's. */
+    /* Its parameters mean something else in an encoder than in a decoder, so neither is made from
+     * the other's parameters. */
     bool by_role;
 } td_position;
 
