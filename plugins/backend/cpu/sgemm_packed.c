@@ -12,16 +12,16 @@
  * A b that was packed ahead of time is read in place. With few rows of a, the product is then bound
  * by reading b, front to back.
  *
- * Operands in bf16 become floats as they are packed, so the kernel and its sums are the same. Only a
- * b that is packed ahead of time stays bf16, in half the memory: a word holds the elements of two
- * columns, 16 apart, which a mask and a shift take out.
+ * Operands in bf16 become floats as they are packed (sgemm_pack.c), so the kernel and its sums are
+ * the same. Only a b that is packed ahead of time stays bf16, in half the memory: a word holds the
+ * elements of two columns, 16 apart, which a mask and a shift take out.
  */
 #include "sgemm.h"
 
 #if TD_CPU_AVX
 
 /* Goto's names: MC x KC is the block of a, KC x PANEL the panel of b, MR x PANEL the kernel. */
-enum { MC = 512, KC = TD_CPU_SLICE, STRIP = 16, PANEL = TD_CPU_PANEL, MR = 8 };
+enum { MC = 512, KC = TD_CPU_SLICE, STRIP = TD_CPU_STRIP, PANEL = TD_CPU_PANEL, MR = 8 };
 
 /* Prefetch distance in floats, for b in memory: 4 KiB, found by experiment. */
 enum { AHEAD = 1024 };
@@ -29,125 +29,66 @@ enum { AHEAD = 1024 };
 _Static_assert((MC) * (KC) == TD_CPU_PACKED_A, "size of a packed block of a in sgemm.h");
 _Static_assert((KC) * (PANEL) == TD_CPU_PACKED_B, "size of a packed panel of b in sgemm.h");
 
-/* ---- packing --------------------------------------------------------------------------------- */
+/* ---- fetching -------------------------------------------------------------------------------- */
 
-/* In AVX2's own width: gcc keeps longer vectors in memory there. */
-enum { EIGHT = 8 };
-typedef float    eight __attribute__((vector_size(32)));
-typedef uint32_t eight_words __attribute__((vector_size(32)));
-typedef float    eight_at __attribute__((vector_size(32), aligned(4), may_alias));
+/* Memory to be read soon: `runs` of `bytes`, `stride` bytes apart. */
+typedef struct region {
+    const char *at;
+    int64_t     runs, bytes, stride;
+} region;
 
-/* Elements at, at + 1 .. of a row, n of them. */
-TD_CPU_INLINE td_vf load(const void *row, bool narrow, int64_t at, int64_t n)
+/* How kernels share a region. Each fetches its part into the second-level cache while it multiplies,
+ * an address for each p: in a burst, all line buffers would be occupied, and the kernel would wait.
+ * A kernel takes `runs` of the region or, if that is 0, one of 1 << parts parts of a run. The
+ * addresses come from a table, because to compute them would take ports that multiply. */
+typedef struct shares {
+    int64_t runs;
+    int     parts;
+    int64_t offsets[KC]; /* for each p, from where the kernel's part begins */
+} shares;
+
+/* The largest k with 1 << k <= n, for n >= 1; 0 for less. */
+static int log2_of(int64_t n) { return n < 2 ? 0 : 63 - __builtin_clzll((uint64_t)n); }
+
+static void share(shares *s, region of, int64_t kernels, int64_t depth)
 {
-    return narrow ? td_vwiden_n((const uint16_t *)row + at, n)
-                  : td_vload_n((const float *)row + at, n);
-}
-
-/* Where 16 packed elements of each p are written: at to + p step, or, `halved`, the first 8 at
- * to + 8 p and the others as far behind as a strip of 8 is long. */
-typedef struct destination {
-    float  *to;
-    int64_t step;
-    bool    halved;
-} destination;
-
-TD_CPU_INLINE void put_packed(destination d, int64_t p, td_vf x)
-{
-    if (!d.halved) {
-        td_vstore(d.to + p * d.step, x);
-        return;
-    }
-    *(eight_at *)(d.to + p * EIGHT) = __builtin_shufflevector(x, x, 0, 1, 2, 3, 4, 5, 6, 7);
-    *(eight_at *)(d.to + p * EIGHT + EIGHT * KC) = __builtin_shufflevector(x, x, 8, 9, 10, 11, 12,
-                                                                           13, 14, 15);
-}
-
-/* to[p][i] = from[i * ld + p] for i < 16, p < depth, with zeros for i >= width: 16 x 16 at a time in
- * registers, so that both sides are read and written by whole cache lines. */
-TD_CPU_INLINE void pack_turned(destination to, const void *from, bool narrow, int64_t ld,
-                               int64_t width, int64_t depth)
-{
-    for (int64_t p = 0; p < depth; p += STRIP) {
-        td_vf   x[STRIP];
-        int64_t left = td_cpu_min(STRIP, depth - p);
-        for (int i = 0; i < STRIP; i++)
-            x[i] = i < width ? load(from, narrow, i * ld + p, left) : td_vset(0);
-        td_vturn(x);
-        for (int i = 0; i < left; i++)
-            put_packed(to, p + i, x[i]);
-    }
-}
-
-/* to[p][i] = from[p * ld + i] for i < 16, with zeros for i >= width. */
-TD_CPU_INLINE void pack_straight(destination to, const void *from, bool narrow, int64_t ld,
-                                 int64_t width, int64_t depth)
-{
+    bool    whole = of.runs >= kernels;
+    int64_t runs = td_cpu_ceil(of.runs, td_cpu_max(1, kernels));
+    int     parts = log2_of(kernels / td_cpu_max(1, of.runs));
+    int     shift = whole ? log2_of(depth / td_cpu_max(1, runs)) : 32;
+    int64_t each = (int64_t)1 << shift; /* addresses in a run */
+    int64_t step = whole ? td_cpu_ceil(of.bytes, each) : td_cpu_ceil(of.bytes >> parts, depth);
+    s->runs = whole ? runs : 0;
+    s->parts = parts;
     for (int64_t p = 0; p < depth; p++)
-        put_packed(to, p, load(from, narrow, p * ld, width));
+        s->offsets[p] = (p >> shift) * of.stride + (p & (each - 1)) * step;
 }
 
-/* One of three rounds of a transposition, like td_vdeal. */
-TD_CPU_INLINE void deal_eight(eight *to, const eight *from)
+/* What a kernel fetches: at + offsets[p]. */
+typedef struct soon {
+    const char    *at;
+    const int64_t *offsets;
+} soon;
+
+/* The share of kernel k. */
+static soon share_of(const shares *s, region of, int64_t k)
 {
-    for (int i = 0; i < EIGHT / 2; i++) {
-        to[2 * i] = __builtin_shufflevector(from[i], from[i + 4], 0, 8, 1, 9, 2, 10, 3, 11);
-        to[2 * i + 1] = __builtin_shufflevector(from[i], from[i + 4], 4, 12, 5, 13, 6, 14, 7, 15);
-    }
+    static const int64_t nothing[KC]; /* stays in place */
+    int64_t              run = s->runs ? k * s->runs : k >> s->parts;
+    int64_t              part = s->runs ? 0 : k & (((int64_t)1 << s->parts) - 1);
+    if (run >= of.runs)
+        return (soon){ of.at, nothing };
+    return (soon){ of.at + run * of.stride + part * (of.bytes >> s->parts), s->offsets };
 }
 
-/* Like pack_turned, 8 x 8 at a time, for floats of which all are there. */
-TD_CPU_AVX2 static void turn_eights(float *to, int64_t step, const float *from, int64_t ld,
-                                    int64_t depth)
+/* Rows of x or, where that is how its elements lie, columns. */
+static region region_of(td_cpu_matrix x, int64_t rows, int64_t columns)
 {
-    for (int64_t p = 0; p < depth; p += EIGHT)
-        for (int64_t half = 0; half < STRIP; half += EIGHT) {
-            eight x[EIGHT], y[EIGHT];
-            for (int i = 0; i < EIGHT; i++)
-                x[i] = *(const eight_at *)(from + (half + i) * ld + p);
-            deal_eight(y, x);
-            deal_eight(x, y);
-            deal_eight(y, x);
-            for (int i = 0; i < EIGHT; i++)
-                *(eight_at *)(to + (p + i) * step + half) = y[i];
-        }
-}
-
-/* `narrow` is a constant in each call: it decides nothing in the loops. */
-TD_CPU_CLONES static void pack_any(const destination *to, const td_cpu_matrix *x, bool turned,
-                                   int64_t width, int64_t depth)
-{
-    if (turned && x->narrow)
-        pack_turned(*to, x->data, true, x->ld, width, depth);
-    else if (turned)
-        pack_turned(*to, x->data, false, x->ld, width, depth);
-    else if (x->narrow)
-        pack_straight(*to, x->data, true, x->ld, width, depth);
-    else
-        pack_straight(*to, x->data, false, x->ld, width, depth);
-}
-
-/* 16 columns of b that are not there. */
-static void pack_zeros(destination to, int64_t depth)
-{
-    for (int64_t p = 0; p < depth; p++)
-        memset(to.to + p * to.step, 0, STRIP * sizeof(float));
-}
-
-/* 16 rows of a, or columns of b. Padded with zeros, because the kernel always computes a whole
- * block. */
-static void pack(destination to, td_cpu_matrix x, bool turned, int64_t width, int64_t depth)
-{
-    if (width <= 0)
-        pack_zeros(to, depth);
-    else if (turned && width == STRIP && !x.narrow && !td_cpu_has_avx512()) {
-        int64_t whole = depth / EIGHT * EIGHT;
-        turn_eights(to.to, to.step, x.data, x.ld, whole);
-        x = td_cpu_from(x, whole);
-        to.to += whole * to.step;
-        pack_any(&to, &x, true, width, depth - whole);
-    } else
-        pack_any(&to, &x, turned, width, depth);
+    int64_t size = x.narrow ? 2 : 4;
+    if (rows <= 0 || columns <= 0)
+        return (region){ .at = x.data };
+    return (region){ x.data, x.trans ? columns : rows, (x.trans ? rows : columns) * size,
+                     x.ld * size };
 }
 
 /* ---- the kernels ------------------------------------------------------------------------------ */
@@ -158,12 +99,6 @@ typedef struct kernel_form {
     bool narrow; /* b is bf16, packed ahead of time */
     int  ahead;  /* 0, or how far to fetch b in advance */
 } kernel_form;
-
-/* What to fetch into the second-level cache meanwhile: a line at `at` + p step for each p. */
-typedef struct soon {
-    const char *at;
-    int64_t     step; /* bytes, usually less than a line */
-} soon;
 
 /* Sums times alpha, plus beta c. */
 TD_CPU_INLINE void put(float *c, td_vf sum, float alpha, float beta)
@@ -190,7 +125,7 @@ TD_CPU_INLINE td_vf half_of(td_vf words, int half)
 
 /* c[rows, 32] = alpha sum_p a[p][i] b[p][j] + beta c. */
 TD_CPU_INLINE void multiply_whole(kernel_form f, int64_t depth, const float *a, const float *b,
-                                  float *c, int64_t ldc, float alpha, float beta, soon next)
+                                  float *c, int64_t ldc, float alpha, float beta, const soon *next)
 {
     td_vf s[MR][2] = { 0 };
     expect_rows(c, ldc, f.rows, PANEL);
@@ -202,7 +137,7 @@ TD_CPU_INLINE void multiply_whole(kernel_form f, int64_t depth, const float *a, 
         } else
             b1 = td_vload(b + TD_LANES);
         if (!f.ahead)
-            __builtin_prefetch(next.at + p * next.step, 0, 2);
+            __builtin_prefetch(next->at + next->offsets[p], 0, 2);
         if (f.ahead)
             __builtin_prefetch(b + f.ahead, 0, 2);
         if (f.ahead && !f.narrow)
@@ -224,17 +159,17 @@ TD_CPU_INLINE void multiply_whole(kernel_form f, int64_t depth, const float *a, 
 
 enum { SIX = 6, FOUR = 4 };
 
-TD_CPU_INLINE eight load_eight(const float *p, bool narrow, int half)
+TD_CPU_INLINE td_eight load_eight(const float *p, bool narrow, int half)
 {
-    eight x = *(const eight_at *)p;
+    td_eight x = *(const td_eight_at *)p;
     if (!narrow)
         return x;
-    return half ? (eight)((eight_words)x << 16) : (eight)((eight_words)x & 0xFFFF0000u);
+    return half ? (td_eight)((td_eight_words)x << 16) : (td_eight)((td_eight_words)x & 0xFFFF0000u);
 }
 
-TD_CPU_INLINE void put_eight(float *c, eight sum, float alpha, float beta)
+TD_CPU_INLINE void put_eight(float *c, td_eight sum, float alpha, float beta)
 {
-    eight_at *to = (eight_at *)c;
+    td_eight_at *to = (td_eight_at *)c;
     sum *= alpha;
     if (beta != 0)
         sum += *to * beta;
@@ -244,16 +179,17 @@ TD_CPU_INLINE void put_eight(float *c, eight sum, float alpha, float beta)
 /* Up to 6 rows, and one half of the columns. */
 TD_CPU_INLINE void multiply_half(kernel_form f, int half, int64_t depth, const float *a,
                                  const float *b, float *c, int64_t ldc, float alpha, float beta,
-                                 soon next)
+                                 const soon *next)
 {
-    eight s[SIX][2] = { 0 };
+    td_eight s[SIX][2] = { 0 };
     b += f.narrow ? 0 : half * TD_LANES;
     c += half * TD_LANES;
     expect_rows(c, ldc, f.rows, TD_LANES);
     for (int64_t p = 0; p < depth; p++, a += STRIP, b += f.narrow ? TD_LANES : PANEL) {
-        eight b0 = load_eight(b, f.narrow, half), b1 = load_eight(b + EIGHT, f.narrow, half);
+        td_eight b0 = load_eight(b, f.narrow, half),
+                 b1 = load_eight(b + TD_CPU_EIGHT, f.narrow, half);
         if (!f.ahead && half == 0)
-            __builtin_prefetch(next.at + p * next.step, 0, 2);
+            __builtin_prefetch(next->at + next->offsets[p], 0, 2);
         if (f.ahead)
             __builtin_prefetch(b + f.ahead, 0, 2);
 #pragma GCC unroll 6
@@ -265,16 +201,16 @@ TD_CPU_INLINE void multiply_half(kernel_form f, int half, int64_t depth, const f
 #pragma GCC unroll 6
     for (int i = 0; i < f.rows; i++) {
         put_eight(c + i * ldc, s[i][0], alpha, beta);
-        put_eight(c + i * ldc + EIGHT, s[i][1], alpha, beta);
+        put_eight(c + i * ldc + TD_CPU_EIGHT, s[i][1], alpha, beta);
     }
 }
 
 typedef void kernel(int64_t depth, const float *a, const void *b, float *c, int64_t ldc,
-                    float alpha, float beta, soon next);
+                    float alpha, float beta, const soon *next);
 
 #define KERNEL(name_, target_, multiply_)                                                          \
     target_ static void name_(int64_t depth, const float *a, const void *b, float *c, int64_t ldc, \
-                              float alpha, float beta, soon next)                                  \
+                              float alpha, float beta, const soon *next)                           \
     {                                                                                              \
         multiply_;                                                                                 \
     }
@@ -332,8 +268,8 @@ static kernel *half_kernel(bool narrow, bool in_cache, bool six, part half)
 /* At the edges of c, the kernel works on a copy, of which only the inside is written back: columns
  * first .. end. */
 static void at_edge(kernel *run, int64_t depth, const float *a, const void *b, float *c,
-                    int64_t ldc, float alpha, float beta, soon next, int64_t rows, int64_t first,
-                    int64_t end)
+                    int64_t ldc, float alpha, float beta, const soon *next, int64_t rows,
+                    int64_t first, int64_t end)
 {
     float  block[MR * PANEL] = { 0 };
     size_t bytes = (size_t)(end - first) * sizeof(float);
@@ -344,38 +280,19 @@ static void at_edge(kernel *run, int64_t depth, const float *a, const void *b, f
         memcpy(c + i * ldc + first, block + i * PANEL + first, bytes);
 }
 
-/* Prefetch a part of the next panel's source, so that it arrives while this one is multiplied: with
- * rows first .. end of `rows`, as the processor can only wait for a few lines at a time. */
-static void prefetch(td_cpu_matrix next, int64_t width, int64_t depth, int64_t first, int64_t end,
-                     int64_t rows)
-{
-    int64_t lines = next.trans ? width : depth, length = next.trans ? depth : width;
-    for (int64_t i = lines * first / rows; i < lines * end / rows; i++)
-        for (int64_t k = 0; k < length; k += TD_LANES)
-            __builtin_prefetch(td_cpu_from(next, i * next.ld + k).data);
-}
-
 /* A block of a and one panel of b to multiply it with. */
 typedef struct panel_job {
     int64_t       depth, rows, columns, ldc;
-    const float  *a;
+    td_cpu_matrix source; /* is packed into `a` on the way, if `packs` */
+    bool          packs;
+    float        *a;
     const void   *b;
     float        *c;
     float         alpha, beta;
     bool          narrow, in_cache; /* of b */
-    const char   *soon;             /* the panel to come, packed ahead of time; or NULL */
-    td_cpu_matrix next;             /* the panel to come, not packed yet */
-    int64_t       next_columns;
+    region        next;             /* the panel to come */
+    const shares *strips, *panels;  /* of the next strip of a, and of `next` */
 } panel_job;
-
-/* The part of a packed panel that is fetched while rows i .. are multiplied by this one. */
-static soon fetch_next(const panel_job *j, int64_t i, int64_t rows)
-{
-    int64_t bytes = j->depth * PANEL * (j->narrow ? 2 : 4);
-    if (!j->soon)
-        return (soon){ j->b, 0 };
-    return (soon){ j->soon + bytes * i / j->rows, td_cpu_ceil(bytes * rows / j->rows, j->depth) };
-}
 
 /* Rows that a kernel computes, from row i of a strip of 16 on: 8 and 8, or 6, 6 and 4. */
 static int64_t rows_from(int64_t i, part part)
@@ -385,13 +302,41 @@ static int64_t rows_from(int64_t i, part part)
     return i % STRIP < 2 * SIX ? SIX : FOUR;
 }
 
+/* The strip of a from row i on. */
+static void pack_strip(const panel_job *j, int64_t i)
+{
+    td_cpu_pack_strip(j->a + i * KC, td_cpu_part(j->source, i, 0), td_cpu_min(STRIP, j->rows - i),
+                      j->depth);
+}
+
+static region strip_at(const panel_job *j, int64_t i)
+{
+    return region_of(td_cpu_part(j->source, i, 0), td_cpu_min(STRIP, j->rows - i), j->depth);
+}
+
+/* Kernels for a strip: 8 and 8 rows, or 6, 6 and 4. */
+static int64_t kernels_of_strip(void) { return td_cpu_has_avx512() ? 2 : 3; }
+
+/* What the k-th kernel for the strip at row i fetches: the next strip while a is packed, except for
+ * the last kernel; otherwise a part of the next panel. */
+static soon fetched_by(const panel_job *j, int64_t i, int64_t k)
+{
+    int64_t kernels = kernels_of_strip();
+    if (!j->packs)
+        return share_of(j->panels, j->next, i / STRIP * kernels + k);
+    if (k < kernels - 1)
+        return share_of(j->strips, strip_at(j, i + STRIP), k);
+    return share_of(j->panels, j->next, i / STRIP);
+}
+
 static void panel_part(const panel_job *j, part part)
 {
     int64_t first = part == RIGHT ? TD_LANES : 0, end = part == LEFT ? TD_LANES : PANEL, whole;
+    int64_t k = 0;
     end = td_cpu_min(end, j->columns);
-    for (int64_t i = 0; i < j->rows && first < end; i += whole) {
-        const float *strip = part == WHOLE ? j->a + i * KC
-                                           : j->a + i / STRIP * STRIP * KC + i % STRIP;
+    for (int64_t i = 0; i < j->rows && first < end; i += whole, k++) {
+        int64_t      at = i / STRIP * STRIP;
+        const float *strip = part == WHOLE ? j->a + i * KC : j->a + at * KC + i % STRIP;
         float       *c = j->c + i * j->ldc;
         whole = rows_from(i, part);
         /* the last rows may be few */
@@ -400,13 +345,14 @@ static void panel_part(const panel_job *j, part part)
         bool    in_cache = j->in_cache || i > 0;
         kernel *run = part == WHOLE ? whole_kernel(j->narrow, in_cache, rows)
                                     : half_kernel(j->narrow, in_cache, rows > FOUR, part);
-        if (part != RIGHT)
-            prefetch(j->next, j->next_columns, j->depth, i, i + rows, j->rows);
-        soon next = fetch_next(j, i, rows);
+        k = i == at ? 0 : k;
+        soon next = fetched_by(j, at, k);
+        if (j->packs && part != RIGHT && k == 0)
+            pack_strip(j, i);
         if (rows == whole && j->columns == PANEL)
-            run(j->depth, strip, j->b, c, j->ldc, j->alpha, j->beta, next);
+            run(j->depth, strip, j->b, c, j->ldc, j->alpha, j->beta, &next);
         else
-            at_edge(run, j->depth, strip, j->b, c, j->ldc, j->alpha, j->beta, next, rows, first,
+            at_edge(run, j->depth, strip, j->b, c, j->ldc, j->alpha, j->beta, &next, rows, first,
                     end);
     }
 }
@@ -422,70 +368,52 @@ static void panel(const panel_job *j)
     panel_part(j, RIGHT);
 }
 
-/* Two strips of 16 columns side by side. */
-static void pack_panel(float *to, td_cpu_matrix b, int64_t columns, int64_t depth)
+/* The panel of b from column j on; empty past the last. */
+static region panel_at(td_cpu_matrix b, int64_t n, int64_t j, int64_t depth)
 {
-    pack((destination){ to, PANEL, false }, b, b.trans, td_cpu_min(STRIP, columns), depth);
-    pack((destination){ to + STRIP, PANEL, false }, td_cpu_part(b, 0, STRIP), b.trans,
-         columns - STRIP, depth);
+    td_cpu_matrix here = td_cpu_part(b, 0, j);
+    if (!b.packed || j >= n)
+        return region_of(here, depth, td_cpu_min(PANEL, n - j));
+    return (region){ here.data, 1, depth * PANEL * (b.narrow ? 2 : 4), 0 };
 }
+
+/* Fewer rows take less time than the next panel takes to arrive. */
+enum { FETCHED = 32 };
 
 /* A block of a with all columns of b. Unless b is packed, it is packed again for each block, a cost
  * shared by 512 rows. */
 static void block(td_cpu_matrix a, td_cpu_matrix b, int64_t rows, int64_t n, int64_t depth,
                   float alpha, float beta, float *c, int64_t ldc, float *pa)
 {
-    float *pb = pa + TD_CPU_PACKED_A;
+    float    *pb = pa + TD_CPU_PACKED_A;
+    shares    strips, panels;
+    panel_job job = { .depth = depth,
+                      .rows = rows,
+                      .ldc = ldc,
+                      .source = a,
+                      .a = pa,
+                      .alpha = alpha,
+                      .beta = beta,
+                      .narrow = b.packed && b.narrow,
+                      .strips = &strips,
+                      .panels = &panels };
+    int64_t   kernels = kernels_of_strip(), in_block = td_cpu_ceil(rows, STRIP) * kernels;
 
-    for (int64_t i = 0; i < rows; i += STRIP)
-        pack((destination){ pa + i * KC, STRIP, td_cpu_has_avx512() }, td_cpu_part(a, i, 0),
-             !a.trans, td_cpu_min(STRIP, rows - i), depth);
+    share(&strips, strip_at(&job, 0), kernels - 1, depth);
     for (int64_t j = 0; j < n; j += PANEL) {
-        int64_t       columns = td_cpu_min(PANEL, n - j);
-        td_cpu_matrix here = td_cpu_part(b, 0, j), next = td_cpu_part(b, 0, j + PANEL);
-        /* the kernel itself prefetches a b that was packed ahead of time */
-        int64_t       then = b.packed ? 0 : td_cpu_max(0, td_cpu_min(PANEL, n - j - PANEL));
+        td_cpu_matrix here = td_cpu_part(b, 0, j);
+        job.columns = td_cpu_min(PANEL, n - j);
+        job.packs = j == 0;
+        job.b = b.packed ? here.data : pb;
+        job.c = c + j;
+        job.in_cache = !b.packed || (j > 0 && rows >= FETCHED);
+        job.next = panel_at(b, n, j + PANEL, depth);
+        /* the first kernels also fetch strips of a */
+        if (j == 0 || j == PANEL)
+            share(&panels, job.next, j == 0 ? in_block / kernels : in_block, depth);
         if (!b.packed)
-            pack_panel(pb, here, columns, depth);
-        panel(&(panel_job){ .depth = depth,
-                            .rows = rows,
-                            .columns = columns,
-                            .ldc = ldc,
-                            .a = pa,
-                            .b = b.packed ? here.data : pb,
-                            .c = c + j,
-                            .alpha = alpha,
-                            .beta = beta,
-                            .narrow = b.packed && b.narrow,
-                            .in_cache = !b.packed || (j > 0 && rows >= 32),
-                            .soon = b.packed && j + PANEL < n ? next.data : NULL,
-                            .next = next,
-                            .next_columns = then });
-    }
-}
-
-/* The upper halves of words: columns 0 .. 15 above 16 .. 31. Exact, as the floats were bf16. */
-TD_CPU_CLONES static void pair_columns(uint32_t *to, const float *from, int64_t depth)
-{
-    for (int64_t p = 0; p < depth; p++) {
-        td_vu high = (td_vu)td_vload(from + p * PANEL);
-        td_vu low = (td_vu)td_vload(from + p * PANEL + TD_LANES);
-        td_vu both = (high & 0xFFFF0000u) | low >> 16;
-        memcpy(to + p * TD_LANES, &both, sizeof both);
-    }
-}
-
-void td_cpu_pack_slice(td_cpu_matrix b, int64_t k, int64_t n, int64_t first, void *to)
-{
-    td_cpu_matrix packed = td_cpu_part(td_cpu_packed(to, n, b.narrow), first, 0);
-    int64_t       depth = td_cpu_min(KC, k - first);
-    float         wide[KC * PANEL];
-
-    for (int64_t j = 0; j < n; j += PANEL) {
-        void *at = (void *)(uintptr_t)td_cpu_part(packed, 0, j).data;
-        pack_panel(b.narrow ? wide : at, td_cpu_part(b, first, j), td_cpu_min(PANEL, n - j), depth);
-        if (b.narrow)
-            pair_columns(at, wide, depth);
+            td_cpu_pack_panel(pb, here, job.columns, depth);
+        panel(&job);
     }
 }
 

@@ -8,6 +8,7 @@
 
 static bool with_avx512; /* which kernels the functions below use */
 #define td_cpu_has_avx512() with_avx512
+#include "../../../plugins/backend/cpu/sgemm_pack.c"
 #include "../../../plugins/backend/cpu/sgemm_packed.c"
 #undef td_cpu_has_avx512
 
