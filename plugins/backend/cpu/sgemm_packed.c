@@ -38,13 +38,15 @@ typedef struct region {
 } region;
 
 /* How kernels share a region. Each fetches its part into the second-level cache while it multiplies,
- * an address for each p: in a burst, all line buffers would be occupied, and the kernel would wait.
+ * one address every p or every few: in a burst, all line buffers would be occupied, and the kernel
+ * would wait. AVX2's kernels have less room for further loads.
  * A kernel takes `runs` of the region or, if that is 0, one of 1 << parts parts of a run. The
  * addresses come from a table, because to compute them would take ports that multiply. */
+enum { EVERY_WHOLE = 1, EVERY_HALF = 4 };
 typedef struct shares {
     int64_t runs;
     int     parts;
-    int64_t offsets[KC]; /* for each p, from where the kernel's part begins */
+    int64_t offsets[KC]; /* from where the kernel's part begins */
 } shares;
 
 /* The largest k with 1 << k <= n, for n >= 1; 0 for less. */
@@ -52,19 +54,22 @@ static int log2_of(int64_t n) { return n < 2 ? 0 : 63 - __builtin_clzll((uint64_
 
 static void share(shares *s, region of, int64_t kernels, int64_t depth)
 {
-    bool    whole = of.runs >= kernels;
-    int64_t runs = td_cpu_ceil(of.runs, td_cpu_max(1, kernels));
-    int     parts = log2_of(kernels / td_cpu_max(1, of.runs));
-    int     shift = whole ? log2_of(depth / td_cpu_max(1, runs)) : 32;
-    int64_t each = (int64_t)1 << shift; /* addresses in a run */
-    int64_t step = whole ? td_cpu_ceil(of.bytes, each) : td_cpu_ceil(of.bytes >> parts, depth);
-    s->runs = whole ? runs : 0;
-    s->parts = parts;
-    for (int64_t p = 0; p < depth; p++)
-        s->offsets[p] = (p >> shift) * of.stride + (p & (each - 1)) * step;
+    int64_t addresses = td_cpu_ceil(depth, td_cpu_has_avx512() ? EVERY_WHOLE : EVERY_HALF);
+    int64_t bytes = of.bytes, step;
+    s->runs = of.runs < kernels ? 0 : td_cpu_ceil(of.runs, td_cpu_max(1, kernels));
+    s->parts = of.runs < kernels ? log2_of(kernels / td_cpu_max(1, of.runs)) : 0;
+    if (of.runs <= 0)
+        return;
+    bytes >>= s->parts;
+    step = td_cpu_ceil(td_cpu_max(1, s->runs) * bytes, addresses);
+    for (int64_t i = 0, run = 0, at = 0; i < addresses; i++, at += step) {
+        for (; at >= bytes; at -= bytes)
+            run++;
+        s->offsets[i] = run * of.stride + at;
+    }
 }
 
-/* What a kernel fetches: at + offsets[p]. */
+/* What a kernel fetches: at + offsets[0], [1] .. */
 typedef struct soon {
     const char    *at;
     const int64_t *offsets;
@@ -136,8 +141,8 @@ TD_CPU_INLINE void multiply_whole(kernel_form f, int64_t depth, const float *a, 
             b0 = half_of(b0, 0);
         } else
             b1 = td_vload(b + TD_LANES);
-        if (!f.ahead)
-            __builtin_prefetch(next->at + next->offsets[p], 0, 2);
+        if (!f.ahead && p % EVERY_WHOLE == 0)
+            __builtin_prefetch(next->at + next->offsets[p / EVERY_WHOLE], 0, 2);
         if (f.ahead)
             __builtin_prefetch(b + f.ahead, 0, 2);
         if (f.ahead && !f.narrow)
@@ -188,8 +193,8 @@ TD_CPU_INLINE void multiply_half(kernel_form f, int half, int64_t depth, const f
     for (int64_t p = 0; p < depth; p++, a += STRIP, b += f.narrow ? TD_LANES : PANEL) {
         td_eight b0 = load_eight(b, f.narrow, half),
                  b1 = load_eight(b + TD_CPU_EIGHT, f.narrow, half);
-        if (!f.ahead && half == 0)
-            __builtin_prefetch(next->at + next->offsets[p], 0, 2);
+        if (!f.ahead && half == 0 && p % EVERY_HALF == 0)
+            __builtin_prefetch(next->at + next->offsets[p / EVERY_HALF], 0, 2);
         if (f.ahead)
             __builtin_prefetch(b + f.ahead, 0, 2);
 #pragma GCC unroll 6
@@ -399,7 +404,7 @@ static void block(td_cpu_matrix a, td_cpu_matrix b, int64_t rows, int64_t n, int
                       .panels = &panels };
     int64_t   kernels = kernels_of_strip(), in_block = td_cpu_ceil(rows, STRIP) * kernels;
 
-    share(&strips, strip_at(&job, 0), kernels - 1, depth);
+    share(&strips, strip_at(&job, STRIP), kernels - 1, depth);
     for (int64_t j = 0; j < n; j += PANEL) {
         td_cpu_matrix here = td_cpu_part(b, 0, j);
         job.columns = td_cpu_min(PANEL, n - j);
