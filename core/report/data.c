@@ -352,6 +352,7 @@ static int describe(td_report_data *d, const char *run, const char *modules, td_
     const td_description *found = s ? td_session_describe(s, error) : NULL;
     if (found)
         *out = *found;
+    /* a text of the session, which ends here */
     if (found && found->unavailable)
         out->unavailable = td_arena_copy(d->arena, found->unavailable);
     td_session_close(s);

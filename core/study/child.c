@@ -161,6 +161,7 @@ static char **environment(int64_t processes)
         td_text_free(&number);
         return NULL;
     }
+    /* ours come first: free_environment knows them by that */
     list[kept++] = parent.data;
     if (processes > 1)
         list[kept++] = number.data;
