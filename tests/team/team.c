@@ -196,29 +196,25 @@ static int keep_pace(td_team *t, td_error *e)
     return code ? 1 : all >= pieces && (!leads || all <= 32) ? 0 : 2;
 }
 
-/* Rank 0 has finished, and rank 1 fails: both fail, with its message. */
-static int fail_at_own_pace(td_team *t, td_error *e)
+/* Rank 0 has finished, and rank 1 fails with `own`: both fail with `both`, and its message. */
+static int end_with(td_team *t, int own, int both, td_error *e)
 {
     td_pace p = { .team = t };
     int64_t all;
     int     code = td_pace_tick(&p, 1, &all);
     if (td_team_rank(t))
-        code = td_fail(e, TD_EFORMAT, "piece 2 is damaged");
+        code = td_fail(e, own, "piece 2 is damaged");
     code = td_pace_end(&p, 1, code, e);
-    return code == TD_EFORMAT && strstr(e->text, "piece 2 is damaged") ? 7 : 1;
+    return code == both && strstr(e->text, "piece 2 is damaged") ? 7 : 1;
 }
 
-/* Rank 1's plugin fails with the code of a request to stop: both fail, with its message. */
-static int end_by_mistake(td_team *t, td_error *e)
+static int fail_at_own_pace(td_team *t, td_error *e)
 {
-    td_pace p = { .team = t };
-    int64_t all;
-    int     code = td_pace_tick(&p, 1, &all);
-    if (td_team_rank(t))
-        code = td_fail(e, TD_EEND, "the records end too early");
-    code = td_pace_end(&p, 1, code, e);
-    return code == TD_EIO && strstr(e->text, "the records end too early") ? 7 : 1;
+    return end_with(t, TD_EFORMAT, TD_EFORMAT, e);
 }
+
+/* A plugin's code is that of a request to stop, which it is not. */
+static int end_by_mistake(td_team *t, td_error *e) { return end_with(t, TD_EEND, TD_EIO, e); }
 
 /* Of different lengths, one of them more than is sent at a time, and one empty. */
 static int collect(td_team *t, td_error *e)
