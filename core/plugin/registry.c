@@ -121,11 +121,10 @@ static void warn_of_source(const td_registry *r, const char *path)
 {
     char *source = td_newer_source(path);
     if (source)
-        td_log_line(
-            r->log, TD_LOG_WARN,
-            "module '%s' is older than its source '%s': build it again, or it computes what "
-            "the source said before",
-            path, source);
+        td_log_line(r->log, TD_LOG_WARN,
+                    "module '%s' is older than its source '%s': build it again, or it computes "
+                    "what the source said before",
+                    path, source);
     free(source);
 }
 
@@ -185,11 +184,13 @@ static void try_module(td_registry *r, const char *path, size_t directory)
 const td_module *td_registry_add_module(td_registry *r, const char *path, td_error *error)
 {
     td_text unbuilt = { 0 };
+    bool    is_missing;
     td_suggest_build(path, &unbuilt);
-    if (unbuilt.size)
+    is_missing = unbuilt.size > 0;
+    if (is_missing)
         td_fail(error, TD_EPLUGIN, "there is no module '%s'%s", path, td_text_get(&unbuilt));
     td_text_free(&unbuilt);
-    if (td_failed(error, 0))
+    if (is_missing)
         return NULL;
     if (add_module(r, path, BY_FILE, error)) {
         td_fail(error, TD_ENOMEM, "out of memory while loading '%s'", path);

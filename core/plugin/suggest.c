@@ -34,6 +34,8 @@ static word first_word(const char *name)
     return (word){ name, n >= SHORTEST ? n : strlen(name) };
 }
 
+typedef bool test(const td_plugin *, word);
+
 static bool is_name(const td_plugin *p, word w)
 {
     return strlen(p->name) == w.size && !strncasecmp(p->name, w.at, w.size);
@@ -62,9 +64,9 @@ static bool is_described(const td_plugin *p, word w)
 
 static bool is_like(const td_plugin *p, word w) { return is_begun(p, w) || is_described(p, w); }
 
-/* The names of a kind that the test accepts, to `names`; returns how many. */
-static size_t collect(const td_registry *r, const char              *kind,
-                      bool (*accepts)(const td_plugin *, word), word w, const char **names)
+/* The names of a kind that the test accepts, to `names`; NULL: all. Returns how many. */
+static size_t collect(const td_registry *r, const char *kind, test *accepts, word w,
+                      const char **names)
 {
     size_t n = 0;
     for (size_t i = 0; i < td_registry_count(r); i++) {

@@ -306,7 +306,7 @@ static void announce(void *arg, int level, const char *line)
 {
     td_report_data *d = arg;
     bool            module = !strncmp(line, "loading module", strlen("loading module"));
-    /* each run has its copy of a module: the name with the hash, "mine.so' (..)", tells if it is new */
+    /* each run has its own copy of a module: its name and hash, "mine.so' (..)", tell if it is new */
     const char     *name = module ? strrchr(line, '/') : NULL, *key = name ? name : line;
     if (strstr(td_text_get(&d->announced), key) || (level != TD_LOG_WARN && !module))
         return;

@@ -291,8 +291,8 @@ const char *td_experiment_comm(td_registry *r, const td_config *c, int64_t proce
     return found ? found : "mpi";
 }
 
-/* Whether a run's comm no longer fits: it connects no other process, or processes that are no longer
- * there, or a backend is now named that the run did not have, whose devices another comm connects. */
+/* Whether a run's comm no longer fits: it connects no other process, or processes that are no
+ * longer there; or a backend is named now, which another comm may connect. */
 static bool is_outdated(const td_config *c, const td_setting *comm, int64_t processes)
 {
     const td_setting *backend = td_config_get(c, "backend.plugin");
