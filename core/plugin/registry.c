@@ -116,18 +116,6 @@ static int report_duplicate(td_registry *r, found *other, const td_plugin *p, co
     return 0;
 }
 
-/* A build that failed leaves the module of the last one that did not. */
-static void warn_of_source(const td_registry *r, const char *path)
-{
-    char *source = td_newer_source(path);
-    if (source)
-        td_log_line(r->log, TD_LOG_WARN,
-                    "module '%s' is older than its source '%s': build it again, or it computes "
-                    "what the source said before",
-                    path, source);
-    free(source);
-}
-
 /* Loading runs the module's constructors, so this is said before. A file that is refused by its bytes
  * is not loaded; it may also have no end, which its hash would look for. */
 static void announce(const td_registry *r, const char *path)
@@ -135,7 +123,7 @@ static void announce(const td_registry *r, const char *path)
     char hash[33] = "";
     if (!td_module_inspect(path, NULL) && !td_file_hash(path, hash, NULL))
         td_log_line(r->log, TD_LOG_INFO, "loading module '%s' (%.12s)", path, hash);
-    warn_of_source(r, path);
+    td_warn_of_source(r->log, path);
 }
 
 /* Load a module and list its plugins; a second call for the same file does nothing. */

@@ -144,13 +144,15 @@ static bool is_newer(struct timespec a, struct timespec b)
     return a.tv_sec != b.tv_sec ? a.tv_sec > b.tv_sec : a.tv_nsec > b.tv_nsec;
 }
 
-char *td_newer_source(const char *module)
+void td_warn_of_source(td_journal *log, const char *module)
 {
     char       *source = source_of(module);
     struct stat of_module, of_source;
     if (source && !stat(module, &of_module) && !stat(source, &of_source) &&
         is_newer(of_source.st_mtim, of_module.st_mtim))
-        return source;
+        td_log_line(log, TD_LOG_WARN,
+                    "module '%s' is older than its source '%s': build it again, or it computes "
+                    "what the source said before",
+                    module, source);
     free(source);
-    return NULL;
 }

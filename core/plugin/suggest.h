@@ -14,8 +14,8 @@ const char *td_suggest_plugin(const td_registry *, const char *kind, const char 
  * not built: ..". */
 void td_suggest_build(const char *module, td_text *out);
 
-/* The source that lies beside a module's file and is newer, as after a build that failed; NULL: none
- * does. free() it. */
-char *td_newer_source(const char *module);
+/* Warn of a module that is older than the source beside it: a build that failed leaves the module of the
+ * last one that did not. */
+void td_warn_of_source(td_journal *log, const char *module);
 
 #endif
