@@ -220,3 +220,18 @@ char *td_path_directory(const char *path)
     /* the directory of "/x" is "/" */
     return strndup(path, slash == path ? 1 : (size_t)(slash - path));
 }
+
+char *td_program_find(const char *name)
+{
+    const char *path = getenv("PATH");
+    char       *copy = strdup(path ? path : ""), *rest = copy, *found = NULL;
+    for (char *directory; !found && rest && (directory = strsep(&rest, ":")) != NULL;) {
+        found = td_path_join(*directory ? directory : ".", name); /* an empty item means here */
+        if (found && access(found, X_OK)) {
+            free(found);
+            found = NULL;
+        }
+    }
+    free(copy);
+    return found;
+}

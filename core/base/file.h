@@ -103,5 +103,7 @@ int td_replace_directory(const char *from, const char *to, td_error *error);
 char *td_path_join(const char *directory, const char *name);
 /* Everything before the last slash, or "." without a slash. */
 char *td_path_directory(const char *path);
+/* The path of a program, as the shell would find it in PATH; NULL: there is none. */
+char *td_program_find(const char *name);
 
 #endif

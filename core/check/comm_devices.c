@@ -199,6 +199,7 @@ void td_check_comm_devices(td_check *c)
         opened = true;
         check_devices(&g);
     }
+    /* before a skip, which does not return: the others may wait in their close */
     g.comm->close(g.state);
     if (!opened)
         td_check_skip(c, "not every process has a device of backend '%s': %s", g.comm->backend,

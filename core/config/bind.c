@@ -15,6 +15,7 @@
 #include "plugin/defaults.h"
 #include "plugin/hook.h"
 #include "plugin/options.h"
+#include "plugin/suggest.h"
 
 static bool bind_part(td_binder *b, td_setting *group, const td_slot *s, td_part *out,
                       td_resolved *at);
@@ -220,15 +221,42 @@ static void report_missing(td_binder *b, const td_setting *group, const td_optio
                   o->doc ? o->doc : "");
 }
 
+/* What to write for the string `v` in place of a group. If that is no plugin's name, there are two
+ * mistakes, and the correction of the first alone would be refused again. */
+static void print_group_of(td_registry *r, const td_setting *v, const char *kind, const char *name,
+                           const char *path, td_text *out)
+{
+    td_text     missing = { 0 };
+    td_error    e = { 0 };
+    const char *plugin = v->text;
+    if (!td_registry_find(r, kind, v->text, &e))
+        plugin = td_suggest_plugin(r, kind, v->text, &missing);
+    plugin = plugin ? plugin : "..";
+    if (v->file)
+        td_text_print(out, "write %s = { plugin = \"%s\"; };", name, plugin);
+    else
+        td_text_print(out, "write %s.plugin=%s", path ? path : name, plugin);
+    if (missing.size)
+        td_text_print(out, " (%s)", td_text_get(&missing));
+    td_text_free(&missing);
+}
+
+static void report_string(td_binder *b, const td_setting *v, const td_option *o)
+{
+    td_text     text = { 0 };
+    const char *path = td_setting_path(b->config->arena, b->config->root, v);
+    print_group_of(b->registry, v, o->choices[0], o->name, path, &text);
+    td_bind_error(b, v, o->name, "is a string; it takes a group: %s", td_text_get(&text));
+    td_text_free(&text);
+}
+
 /* PART: a group, or the plugin that the option has as its default. */
 static void bind_option_of_part(td_binder *b, td_setting *v, const td_option *o, td_part *out,
                                 td_resolved *at)
 {
     const td_slot s = { .path = o->name, .kind = o->choices[0], .fallback = o->text };
     if (v && v->type == TD_SETTING_STRING)
-        td_bind_error(b, v, o->name,
-                      "is a string; it takes a group: write %s = { plugin = \"%s\"; }", o->name,
-                      v->text);
+        report_string(b, v, o);
     else if (v && v->type != TD_SETTING_GROUP)
         td_bind_wrong_type(b, v, o);
     else if (v || o->text) /* otherwise an optional part that was not requested */
@@ -431,22 +459,23 @@ static bool bind_part(td_binder *b, td_setting *group, const td_slot *s, td_part
 /* ---- groups at the top ----------------------------------------------------------------------- */
 
 /* The group at a path; `out` is NULL if nothing is there. Returns false, and adds an error, if
- * something else is there. `plugin`: whether the group names a plugin. */
-static bool find_group(td_config *c, const char *path, bool plugin, td_setting **out,
-                       td_errors *errors)
+ * something else is there. `kind`: of the plugin that the group names; NULL: it names none. */
+static bool find_group(td_config *c, td_registry *registry, const char *path, const char *kind,
+                       td_setting **out, td_errors *errors)
 {
+    td_text     text = { 0 };
     td_setting *v = (td_setting *)(uintptr_t)td_config_get(c, path);
     *out = v;
     if (!v || v->type == TD_SETTING_GROUP)
         return true;
-    if (plugin && v->type == TD_SETTING_STRING)
-        td_errors_add(errors,
-                      "%s: '%s' is a string; it must be a group: write %s = { plugin = "
-                      "\"%s\"; };",
-                      td_setting_origin(v), path, path, v->text);
-    else
+    if (kind && v->type == TD_SETTING_STRING) {
+        print_group_of(registry, v, kind, path, path, &text);
+        td_errors_add(errors, "%s: '%s' is a string; it must be a group: %s", td_setting_origin(v),
+                      path, td_text_get(&text));
+    } else
         td_errors_add(errors, "%s: '%s' is %s; it must be a group { }", td_setting_origin(v), path,
                       td_setting_type_name(v));
+    td_text_free(&text);
     *out = NULL;
     return false;
 }
@@ -460,7 +489,7 @@ int td_config_bind_extra(td_config *c, td_registry *registry, const char *path, 
     td_setting   *group;
     td_resolved  *at;
     *out = (td_part){ NULL, NULL };
-    if (!find_group(c, path, true, &group, errors))
+    if (!find_group(c, registry, path, kind, &group, errors))
         return TD_ECONFIG;
     at = td_resolved_add(c, &c->resolved, path, NULL, path, group, NULL);
     if (bind_part(&b, group, &s, out, at))
@@ -526,7 +555,7 @@ int td_config_bind_table(td_config *c, td_registry *registry, const char *path,
     size_t      before = errors->count;
     td_setting *group;
     /* if it is not a group, `out` still gets the defaults: others will read it */
-    find_group(c, path, false, &group, errors);
+    find_group(c, registry, path, NULL, &group, errors);
     bind_rows(&b, group, table, sizeof *table, out,
               td_resolved_add(c, &c->resolved, path, NULL, path, group, NULL));
     check_unknown_rows(&b, group, table, sizeof *table);

@@ -159,6 +159,7 @@ static int check_symbols(const work *w, td_error *error)
     for (int64_t i = 0; !code && i < v->count; i++) {
         if (v->at[i].type != TD_TOKEN_SYMBOL)
             continue;
+        /* programs differ in whether what follows a symbol gets the space as well */
         if (w->prefix)
             code = td_fail(error, TD_EUNSUPPORTED,
                            "it puts a space before texts, and has the added token '%.60s'",

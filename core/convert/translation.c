@@ -172,6 +172,8 @@ static int run(const td_part *part, bool writes, const char *dtype, work *w)
     *w->out = (td_translated){ .settings = td_record_new(), .arena = td_arena_new() };
     if (!w->out->settings || !w->out->arena)
         no_memory(w);
+    /* hooks return nothing, so that they need no checks: the first refusal is kept, and what they put
+     * after it is dropped */
     else if (writes)
         TD_HOOK(f, write, part->config, &t);
     else

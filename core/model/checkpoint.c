@@ -459,15 +459,19 @@ int td_checkpoint_latest(const char *directory, char **latest, td_error *error)
 static void no_such_step(const char *directory, int64_t step, char *const *names, int64_t count,
                          td_error *error)
 {
-    char   steps[400] = "";
-    size_t n = 0;
+    char    steps[400] = "";
+    size_t  n = 0;
+    int64_t found = 0;
     for (int64_t i = 0; i < count && n + 24 < sizeof steps; i++)
         if (step_of(names[i]) >= 0)
-            n += (size_t)snprintf(steps + n, sizeof steps - n, "%s%" PRId64, n ? ", " : "",
+            n += (size_t)snprintf(steps + n, sizeof steps - n, "%s%" PRId64, found++ ? ", " : "",
                                   step_of(names[i]));
-    td_fail(error, TD_ECONFIG,
-            "there is no checkpoint of step %" PRId64 " in '%s'; available steps: %s", step,
-            directory, n ? steps : "none");
+    td_fail(error, TD_ECONFIG, "there is no checkpoint of step %" PRId64 " in '%s'; %s%s", step,
+            directory,
+            found > 1   ? "available steps: "
+            : found > 0 ? "the only one is of step "
+                        : "it has none",
+            steps);
 }
 
 char *td_checkpoint_of_step(const char *directory, int64_t step, td_error *error)

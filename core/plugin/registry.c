@@ -12,6 +12,7 @@
 #include "plugin/inspect.h"
 #include "plugin/module.h"
 #include "plugin/search_path.h"
+#include "plugin/suggest.h"
 
 extern const td_plugin *const td_core_ops[]; /* core/ops/list.c */
 
@@ -122,6 +123,7 @@ static void announce(const td_registry *r, const char *path)
     char hash[33] = "";
     if (!td_module_inspect(path, NULL) && !td_file_hash(path, hash, NULL))
         td_log_line(r->log, TD_LOG_INFO, "loading module '%s' (%.12s)", path, hash);
+    td_warn_of_source(r->log, path);
 }
 
 /* Load a module and list its plugins; a second call for the same file does nothing. */
@@ -169,6 +171,15 @@ static void try_module(td_registry *r, const char *path, size_t directory)
 
 const td_module *td_registry_add_module(td_registry *r, const char *path, td_error *error)
 {
+    td_text unbuilt = { 0 };
+    bool    is_missing;
+    td_suggest_build(path, &unbuilt);
+    is_missing = unbuilt.size > 0;
+    if (is_missing)
+        td_fail(error, TD_EPLUGIN, "there is no module '%s'%s", path, td_text_get(&unbuilt));
+    td_text_free(&unbuilt);
+    if (is_missing)
+        return NULL;
     if (add_module(r, path, BY_FILE, error)) {
         td_fail(error, TD_ENOMEM, "out of memory while loading '%s'", path);
         return NULL;
@@ -420,35 +431,22 @@ static void look_for(td_registry *r, const char *kind, const char *name)
     }
 }
 
-/* "; did you mean 'cosine'?", or where the names are listed. */
-static void suggest(const td_registry *r, const char *kind, const char *name, td_text *out)
-{
-    const char **names = calloc(r->count + 1, sizeof *names), *nearest;
-    size_t       n = 0;
-    for (size_t i = 0; names && i < r->count; i++)
-        if (!strcmp(r->plugins[i].plugin->kind, kind))
-            names[n++] = r->plugins[i].plugin->name;
-    nearest = names ? td_nearest(name, names, n) : NULL;
-    if (nearest)
-        td_text_print(out, "; did you mean '%s'?", nearest);
-    else
-        td_text_print(out, "; `tandem plugins list %.*s` lists the available ones",
-                      (int)strcspn(kind, "/"), kind);
-    free(names);
-}
-
 /* The cause may be the name, the directories or a file: report on all three. */
 static void explain_missing(const td_registry *r, const char *kind, const char *name,
                             td_error *error)
 {
     enum { MOST_REFUSALS = 3 };
     td_text text = { 0 };
-    td_text_print(&text, "there is no %.*s '%s'", (int)strcspn(kind, "/"), kind, name);
-    suggest(r, kind, name, &text);
+    td_suggest_plugin(r, kind, name, &text);
     td_text_print(&text, " (searched");
     for (size_t k = 0; k < r->search.count; k++)
         td_text_print(&text, " %s", r->search.at[k]);
     td_text_print(&text, "; --plugin-path DIR, or plugin_path in a config, adds a directory)");
+    for (size_t k = 0; k < r->search.count; k++) {
+        const char *path = named_file(r, k, kind, name);
+        if (path)
+            td_suggest_build(path, &text);
+    }
     /* the plugin may well be in a file that was refused under another name */
     for (size_t k = 0; k < td_registry_refusals(r) && k < MOST_REFUSALS; k++)
         td_text_print(&text, "; refused: %s", td_registry_refusal(r, k));

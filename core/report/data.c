@@ -301,12 +301,17 @@ static void compare_tokenizers(td_report_data *d)
 /* ---- groups ---------------------------------------------------------------------------------- */
 
 /* Loading a module is announced, wherever it happens (docs/config.md), and so is what is wrong with its
- * directory. Errors become notes. */
+ * directory: once, although each group's model has a session of its own. Errors become notes. */
 static void announce(void *arg, int level, const char *line)
 {
-    const td_report_data *d = arg;
-    if (level == TD_LOG_WARN || !strncmp(line, "loading module", strlen("loading module")))
-        td_log_line(d->options->log, level, "%s", line);
+    td_report_data *d = arg;
+    bool            module = !strncmp(line, "loading module", strlen("loading module"));
+    /* each run has its own copy of a module: its name and hash, "mine.so' (..)", tell if it is new */
+    const char     *name = module ? strrchr(line, '/') : NULL, *key = name ? name : line;
+    if (strstr(td_text_get(&d->announced), key) || (level != TD_LOG_WARN && !module))
+        return;
+    td_text_print(&d->announced, "%s\n", key);
+    td_log_line(d->options->log, level, "%s", line);
 }
 
 /* `first` before the caller's own paths, in d's arena; NULL when out of memory. */
@@ -347,6 +352,7 @@ static int describe(td_report_data *d, const char *run, const char *modules, td_
     const td_description *found = s ? td_session_describe(s, error) : NULL;
     if (found)
         *out = *found;
+    /* a text of the session, which ends here */
     if (found && found->unavailable)
         out->unavailable = td_arena_copy(d->arena, found->unavailable);
     td_session_close(s);
@@ -476,6 +482,7 @@ void td_report_data_free(td_report_data *d)
         td_history_free(&d->runs[k].history);
     td_comparison_free(&d->comparison);
     td_text_free(&d->notes);
+    td_text_free(&d->announced);
     td_arena_free(d->arena);
     *d = (td_report_data){ 0 };
 }

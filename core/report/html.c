@@ -234,6 +234,7 @@ void td_html_write(const td_document *d, td_text *out)
     put(out, "</header>\n<main>\n");
     write_answer(d, out);
     write_contents(d, out);
+    /* counted as the contents count them, which link to the numbers */
     for (size_t k = 0; k < d->n_blocks; k++)
         write_block(d, k, &parts, out);
     put(out, "</main>\n");

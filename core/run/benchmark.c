@@ -180,6 +180,7 @@ static int open_work(work *w, td_error *error)
         code = td_engine_plan(s->engine, w->batch, NULL, error);
     if (!code)
         code = td_engine_allocate(s->engine, (uint64_t)s->x->train.seed_init, error);
+    /* what follows waits for every rank: one that has no memory must not be waited for */
     code = td_team_agree(s->team, code, error);
     if (size == 1 || code)
         return code;

@@ -154,6 +154,7 @@ static int measure(work *w, double seconds, bool profiled, td_generation_benchma
         code = decode(w, seconds, out, error);
     if (code)
         return code;
+    /* now: the plans, on which all of these depend, are made when a pass first needs them */
     out->prefill_cost = td_decoder_prompt_cost(w->decoder);
     out->step_cost = td_decoder_step_cost(w->decoder);
     out->cache = td_decoder_cache_bytes(w->decoder);

@@ -31,6 +31,7 @@ static const td_option train_table[] = {
 #define BOOL(f, value, doc) TD_OPTION_BOOL(td_train_options, f, value, doc),
 #define CHOICE(f, value, names, doc) TD_OPTION_CHOICE(td_train_options, f, value, names, doc),
 #define STRING(f, value, doc) TD_OPTION_STRING(td_train_options, f, value, doc),
+#define FILE_NAME(f, value, doc) TD_OPTION_FILE(td_train_options, f, value, doc),
 #define STRINGS(f, doc) TD_OPTION_STRINGS(td_train_options, f, doc),
 #include "train/options.def"
     TD_OPTION_END
@@ -59,8 +60,8 @@ static const td_option tasks_table[] = {
     TD_OPTION_STRINGS(td_tasks_options, names,
                       "tasks, groups and files (.cfg) that training scores every train.score_every "
                       "steps"),
-    TD_OPTION_STRING(td_tasks_options, data, "",
-                     "directory of the data sets that task files name; --data overrides it"),
+    TD_OPTION_FILE(td_tasks_options, data, "",
+                   "directory of the data sets that task files name; --data overrides it"),
     TD_OPTION_INT(td_tasks_options, shots, -1, -1, 1000,
                   "exemplars in a prompt; -1: as each task says; --shots overrides it"),
     TD_OPTION_INT(td_tasks_options, limit, 0, 0, LARGE,
@@ -290,15 +291,22 @@ const char *td_experiment_comm(td_registry *r, const td_config *c, int64_t proce
     return found ? found : "mpi";
 }
 
-/* The default depends on the number of processes now, even for a run that had another number of
- * them. */
+/* Whether a run's comm no longer fits: it connects no other process, or processes that are no
+ * longer there; or a backend is named now, which another comm may connect. */
+static bool is_outdated(const td_config *c, const td_setting *comm, int64_t processes)
+{
+    const td_setting *backend = td_config_get(c, "backend.plugin");
+    return (processes == 1) != !strcmp(comm->text, alone) || (backend && !backend->kept);
+}
+
+/* The default depends on the processes and the backend of now, even for a run that had others. */
 static void bind_comm(td_experiment *x, comm_host *host, td_errors *errors)
 {
     static const char *const of_any[] = { "timeout", "straggler", NULL };
 
     int64_t           size = td_ranks_of_environment().size;
     const td_setting *v = td_config_get(x->config, "comm.plugin");
-    if (v && v->kept && v->type == TD_SETTING_STRING && (size == 1) != !strcmp(v->text, alone))
+    if (v && v->kept && v->type == TD_SETTING_STRING && is_outdated(x->config, v, size))
         td_config_forget_kept(x->config, "comm", of_any);
     td_config_bind_extra(x->config, x->registry, "comm", TD_COMM_KIND,
                          td_experiment_comm(x->registry, x->config, size), comm_table, host,

@@ -31,6 +31,36 @@ static int find_self(char *out, size_t room, td_error *error)
     return 0;
 }
 
+static bool is_one(const char *variable)
+{
+    const char *value = getenv(variable);
+    return value && !strcmp(value, "1");
+}
+
+/* Looked at here, because Open MPI itself would refuse each cell anew. It asks for two variables so that
+ * nobody runs as root by accident; a program that set them for the user would defeat that. */
+int td_launcher_check(int64_t processes, td_error *error)
+{
+    char *path = td_program_find("mpirun");
+    bool  found = path != NULL;
+    free(path);
+    if (!found)
+        return td_fail(error, TD_ECONFIG,
+                       "there is no mpirun in PATH, which starts the %" PRId64
+                       " processes of a cell (study.processes): install Open MPI, or set "
+                       "study.processes = 1",
+                       processes);
+    if (!geteuid() &&
+        !(is_one("OMPI_ALLOW_RUN_AS_ROOT") && is_one("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM")))
+        return td_fail(error, TD_ECONFIG,
+                       "Open MPI does not start the %" PRId64
+                       " processes of a cell (study.processes) as root unless the environment "
+                       "has OMPI_ALLOW_RUN_AS_ROOT=1 and OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1: set "
+                       "both, work as another user, or set study.processes = 1",
+                       processes);
+    return 0;
+}
+
 /* Unbound: otherwise every cell of a study would be bound to the same first processors. */
 static int launch(const char *processes, char **argv, td_error *error)
 {
@@ -131,6 +161,7 @@ static char **environment(int64_t processes)
         td_text_free(&number);
         return NULL;
     }
+    /* ours come first: free_environment knows them by that */
     list[kept++] = parent.data;
     if (processes > 1)
         list[kept++] = number.data;

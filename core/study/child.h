@@ -18,6 +18,10 @@
 #define TD_LAUNCHER_STOP SIGUSR1
 int td_follow_parent(char **argv, td_error *error);
 
+/* An error if mpirun cannot start the processes of a cell here: it is missing, or refuses to run as this
+ * user. */
+int td_launcher_check(int64_t processes, td_error *error);
+
 /* Start this program with the arguments, `processes` times. Its output is appended to the file
  * `log`, after a line with the command. The process has its own process group: Ctrl-C reaches it only
  * through the parent. 0, or an error. */

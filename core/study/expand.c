@@ -213,7 +213,9 @@ static bool check_names(const expansion *e, td_errors *errors)
         const char *name = e->cells[k].cell.name;
         if (td_map_get(names, name)) {
             td_errors_add(
-                errors, "%s: study: two cells are named '%s': rename a variant, a size or a level",
+                errors,
+                "%s: study: two cells are named '%s': rename a variant, a size or a level, or "
+                "list each seed once",
                 e->d->file, name);
             good = false;
         } else

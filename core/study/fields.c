@@ -19,7 +19,9 @@ void td_fields_error(td_fields_reader *r, const td_setting *v, const char *what,
 static void wrong_type(td_fields_reader *r, const td_setting *v, const char *what,
                        const char *takes)
 {
-    td_fields_error(r, v, what, "'%s' is %s; it takes %s", v->name, td_setting_type_name(v), takes);
+    bool empty = v->type == TD_SETTING_LIST && !v->first;
+    td_fields_error(r, v, what, "'%s' is %s; it takes %s", v->name,
+                    empty ? "an empty list" : td_setting_type_name(v), takes);
 }
 
 /* ---- values ---------------------------------------------------------------------------------- */

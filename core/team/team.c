@@ -372,6 +372,12 @@ int td_team_agree(td_team *t, int code, td_error *error)
     return td_fail(error, t->codes[r], "rank %d: %.*s", r, TD_TEAM_TEXT - 20, t->words[r]);
 }
 
+int td_team_settle(td_team *t, int code, td_error *error)
+{
+    code = code ? td_team_failure(error, TD_EIO) : 0;
+    return td_team_is_lost(t) ? code : td_team_agree(t, code, error);
+}
+
 double *td_team_zeros(td_team *t, int64_t count, td_error *error)
 {
     double *data = calloc((size_t)count + 1, sizeof *data);
@@ -388,7 +394,7 @@ int td_team_sum(td_team *t, double *data, int64_t count, td_error *error)
 {
     if (td_team_size(t) == 1)
         return 0;
-    return td_team_all_reduce(t, data, count, TD_F64, error);
+    return td_team_settle(t, td_team_all_reduce(t, data, count, TD_F64, error), error);
 }
 
 /* A rank's bytes go out in pieces, and the others take them piece by piece. */

@@ -51,6 +51,9 @@ bool   td_team_is_lost(const td_team *);
  * lowest rank with an error, whose message is put into `error`. An error takes precedence over
  * TD_EEND. */
 int     td_team_agree(td_team *, int code, td_error *error);
+/* The same after transfers, which may have failed on one rank alone; ranks that cannot be reached any
+ * more are not asked. */
+int     td_team_settle(td_team *, int code, td_error *error);
 /* Between these two calls the leader calls no other function of the team, and the others do
  * nothing. td_team_end_solo includes td_team_agree. */
 void    td_team_begin_solo(td_team *);
@@ -76,7 +79,7 @@ int     td_team_failure(td_error *error, int otherwise);
 /* [count] zeros, on all ranks or on none: a rank without memory must not leave the others waiting in
  * a sum. NULL with `error`; free() them. */
 double *td_team_zeros(td_team *, int64_t count, td_error *error);
-/* Sums over all ranks, in double. */
+/* Sums over all ranks, in double, on all ranks or on none. */
 int     td_team_sum(td_team *, double *data, int64_t count, td_error *error);
 /* Append what all ranks have, in the order of ranks, to every rank's `out`. */
 int     td_team_collect(td_team *, const void *own, size_t bytes, td_text *out, td_error *error);

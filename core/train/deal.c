@@ -284,23 +284,24 @@ static void place(const td_dealing *d, int r, int64_t at, int64_t count, const c
 
 static int64_t slices_of_owner(const td_dealing *d, int r) { return d->bound[r + 1] - d->bound[r]; }
 
-/* Ranks exchange equal amounts, so all take part until the longest is done. */
+/* Ranks exchange equal amounts, so all take part until the longest is done, even one that has failed:
+ * the others would wait for it. */
 int td_dealing_finish(td_dealing *d, td_error *error)
 {
     int     size = td_team_size(d->team), own = td_team_rank(d->team);
+    int     code = 0;
     int64_t longest = 0;
     for (int r = 0; r < size; r++)
         longest = slices_of_owner(d, r) > longest ? slices_of_owner(d, r) : longest;
-    for (int64_t at = 0; at < longest; at += d->room) {
+    for (int64_t at = 0; at < longest && !td_team_is_lost(d->team); at += d->room) {
         int64_t count = longest - at < d->room ? longest - at : d->room;
         int64_t left = slices_of_owner(d, own) - at;
         size_t  bytes = (size_t)count * d->width;
         for (int r = 0; r < size; r++)
             pack(d, r, d->sums[0], d->bound[r] + at, slices_of_owner(d, r) - at, count);
-        if (td_team_all_to_all(d->team, d->send, d->receive, bytes, error))
-            return td_failed(error, TD_EIO);
-        for (int r = 0; r < size; r++)
+        code |= td_team_all_to_all(d->team, d->send, d->receive, bytes, error);
+        for (int r = 0; r < size && !code; r++)
             place(d, r, at, left < count ? left : count, d->receive + (size_t)r * bytes);
     }
-    return 0;
+    return td_team_settle(d->team, code, error);
 }

@@ -559,7 +559,6 @@ int td_reduction_finish(td_reduction *r, td_error *error)
     code = sum_over_ranks(r, error);
     if (r->memory.on_device)
         code |= td_team_device_wait(r->team, error);
-    code = code ? td_failed(error, TD_EIO) : 0;
     /* one whose device failed must not leave the others waiting in what follows */
-    return td_team_is_lost(r->team) ? code : td_team_agree(r->team, code, error);
+    return td_team_settle(r->team, code, error);
 }

@@ -285,6 +285,8 @@ static void read_model(const void *config, td_translation *t)
                                         "output_past", "n_positions" };
     struct shape             s = { .scale = true, .last = 1 };
     int64_t                  pad = td_ask_int_or(t, "pad_token_id", 0);
+    /* asked for because a setting that nobody asks for is refused: these do not change what a trained
+     * model computes */
     for (size_t k = 0; k < sizeof idle / sizeof *idle; k++)
         t->ask(t, idle[k]);
     td_put_text(t, "model.plugin", "encoder-decoder");

@@ -326,6 +326,7 @@ static void write_model(const void *config, td_translation *t)
     write_windows(t, &s);
     write_logits(t, &s);
     td_put_bool(t, "tie_word_embeddings", s.tied);
+    /* through `both`: the encoder and the decoder have settings of their own, of which ours are one */
     write_sizes(&both.inner, &s);
     write_special(t);
     td_put_float(t, "dropout_rate", 0);
@@ -503,6 +504,8 @@ static void read_model(const void *config, td_translation *t)
     read_memory(t, &s);
     read_windows(t, &s);
     s.tied = td_ask_bool_or(t, "tie_word_embeddings", true);
+    /* Gemma multiplies what it reads from its table; ours holds the products, so the logits of a tied
+     * one are divided again */
     s.table = s.d_model > 0 ? sqrt((double)s.d_model) : 1;
     td_put_bool(t, "model.tie_embeddings", s.tied);
     td_put_text(t, "model.logit_scale", s.tied ? "rsqrt" : "none");

@@ -43,6 +43,28 @@ static void expect_content(const char *want, size_t length)
     free(data);
 }
 
+/* The first directory of PATH that has it; what cannot be run does not count. */
+Test(file, programs_are_found_as_by_the_shell)
+{
+    char name[128], list[200], *found;
+    snprintf(name, sizeof name, "%s/bin", directory);
+    cr_assert(!mkdir(name, 0700));
+    strcat(name, "/tool");
+    cr_assert(!td_file_write(path, "", 0, NULL) && !td_file_write(name, "", 0, NULL));
+    snprintf(list, sizeof list, "/nowhere:%s:%s/bin", directory, directory);
+    setenv("PATH", list, 1);
+    chmod(name, 0600);
+    cr_expect_null(td_program_find("tool"));
+    chmod(name, 0700);
+    found = td_program_find("tool");
+    cr_assert(found);
+    cr_expect_str_eq(found, name);
+    free(found);
+    cr_expect_null(td_program_find("too"));
+    unsetenv("PATH");
+    cr_expect_null(td_program_find("tool"));
+}
+
 Test(file, written_and_read)
 {
     static const size_t sizes[] = { 0, 1, 31, 16383, 16384, 16385, 100003 };

@@ -57,10 +57,30 @@ Test(words, a_name_where_a_group_belongs)
                 "plugin = \"adamw\"; };",
                 "check", "-c", "a.cfg");
     config_file("b.cfg", CONFIG_SMALL);
-    config_says(2,
-                "option 'norm' is a string; it takes a group: write norm = { plugin = "
-                "\"layer\"; }",
+    config_says(2, "option 'norm' is a string; it takes a group: write model.norm.plugin=layer\n",
                 "check", "-c", "b.cfg", "model.norm=layer");
+}
+
+/* Found by what a plugin says of itself, so for plugins of strangers as well. */
+Test(words, names_of_plugins_elsewhere)
+{
+    static const char *const wanted[][2] = {
+        { "model.norm.plugin=rmsnorm", "there is no norm 'rmsnorm'; did you mean 'rms'?" },
+        { "model.norm.plugin=RMS", "did you mean 'rms'?" },
+        { "model.norm=layernorm", "write model.norm.plugin=layer (there is no norm 'layernorm'" },
+        { "model.norm=Layer_Norm", "did you mean 'layer'?" },
+        { "model.position.plugin=rotary", "did you mean 'rope' or 'xpos'?" },
+        { "model.position.plugin=nope", "did you mean 'none'?" },
+        { "model.position.plugin=rop", "did you mean 'rope'?" },
+        { "model.ffn.plugin=silu", "did you mean 'swiglu'?" },
+        { "optimizer=adam", "write optimizer.plugin=adamw (there is no optimizer 'adam'; did you" },
+        { "optimizer=momentum",
+          "write optimizer.plugin=.. (there is no optimizer 'momentum'; `tandem plugins list" },
+        { "schedule.plugin=cosine_with_warmup", "did you mean 'cosine'?" },
+    };
+    config_file("a.cfg", CONFIG_SMALL);
+    for (size_t k = 0; k < sizeof wanted / sizeof *wanted; k++)
+        config_says(2, wanted[k][1], "check", "-c", "a.cfg", wanted[k][0]);
 }
 
 /* ---- lists ----------------------------------------------------------------------------------- */

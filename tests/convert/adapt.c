@@ -93,57 +93,44 @@ Test(adapt, both_stacks_are_those_of_one_run)
     tensors_close(&out);
 }
 
-/* Of another depth; its embeddings are not used, and a warning says so. */
-Test(adapt, the_encoder_can_be_that_of_another_run)
+/* The encoder has b's 2 layers, the decoder a's 3, and of the tables outside of layers, one is a's. */
+static void expect_parts(const char *name, const char *of_a)
 {
     struct tensors a, b, out;
-    MUST(TRAIN_DEEP("a", "3", "") "&& " TRAIN_DEEP("b", "2", "train.seed=5"));
-    scratch_expect(0, "read 'model.embed_tokens.weight' from 'a', which differs",
-                   ADAPT("2") "--encoder b");
     open_run(&a, "a", "00000002");
     open_run(&b, "b", "00000002");
     open_run(&out, "out", "00000000");
     expect_stack(&out, "encoder", &b, 2);
     expect_stack(&out, "decoder", &a, 3);
-    expect_same(&out, "model.decoder.embed_tokens.weight", &a, "model.embed_tokens.weight");
+    expect_same(&out, name, &a, of_a);
     tensors_close(&a);
     tensors_close(&b);
     tensors_close(&out);
 }
 
+/* Of another depth; its embeddings are not used, and a warning says so. */
+Test(adapt, the_encoder_can_be_that_of_another_run)
+{
+    MUST(TRAIN_DEEP("a", "3", "") "&& " TRAIN_DEEP("b", "2", "train.seed=5"));
+    scratch_expect(0, "read 'model.embed_tokens.weight' from 'a', which differs",
+                   ADAPT("2") "--encoder b");
+    expect_parts("model.decoder.embed_tokens.weight", "model.embed_tokens.weight");
+}
+
 /* Tables outside of the layers are one run's, of tokens and of positions; what an encoder's run has for
  * its logits is not used. */
+#define TABLES "model.position.plugin=learned model.tie_embeddings=%s"
 static void expect_tables(const char *decoder_tied, const char *encoder_tied)
 {
-    char           command[2500];
-    struct tensors a, b, out;
-    snprintf(
-        command, sizeof command,
-        TRAIN_DEEP(
-            "a", "3",
-            "model.position.plugin=learned model.tie_embeddings=%s") "&& " TRAIN_DEEP("b", "2",
-                                                                                      "train.seed="
-                                                                                      "5 "
-                                                                                      "model."
-                                                                                      "position."
-                                                                                      "plugin="
-                                                                                      "learned "
-                                                                                      "model.tie_"
-                                                                                      "embeddings=%"
-                                                                                      "s") "&&"
-                                                                                           " " ADAPT(
-                                                                                               "2") "--encoder b",
-        decoder_tied, encoder_tied);
+    static const char position[] = "model.position_embeddings.weight";
+    static const char train[] = TRAIN_DEEP("a", "3",
+                                           TABLES) "&& " TRAIN_DEEP("b", "2",
+                                                                    "train.seed=5 " TABLES) "&& ";
+    char              command[2500];
+    snprintf(command, sizeof command, train, decoder_tied, encoder_tied);
+    strcat(command, ADAPT("2") "--encoder b");
     scratch_expect(0, "read 'model.position_embeddings.weight' from 'a', which differs", command);
-    open_run(&a, "a", "00000002");
-    open_run(&b, "b", "00000002");
-    open_run(&out, "out", "00000000");
-    expect_stack(&out, "encoder", &b, 2);
-    expect_stack(&out, "decoder", &a, 3);
-    expect_same(&out, "model.position_embeddings.weight", &a, "model.position_embeddings.weight");
-    tensors_close(&a);
-    tensors_close(&b);
-    tensors_close(&out);
+    expect_parts(position, position);
 }
 
 Test(adapt, an_encoder_does_not_bring_tables_or_logits)

@@ -2,6 +2,7 @@
 #include "plugin/scratch.h"
 
 #include <sys/stat.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 #include "plugin/registry.h"
@@ -180,6 +181,45 @@ Test(search, missing_plugins_are_explained)
     cr_expect(!td_registry_find(r, TD_SCHEDULE_KIND, "../../etc/x", &e));
     cr_expect_eq(e.code, TD_EPLUGIN);
     td_registry_free(r);
+    scratch_free(&s);
+}
+
+/* A build that failed leaves no module, or an older one. */
+static char *logged;
+static void  listen(void *arg, int level, const char *line)
+{
+    if (level == TD_LOG_WARN)
+        logged = strdup(line);
+}
+
+Test(search, modules_that_are_not_built)
+{
+    scratch           s = scratch_new();
+    const char *const paths[] = { s.path, NULL };
+    td_journal       *log = td_log_to(listen, NULL);
+    td_registry      *r = td_registry_new(paths, log, NULL);
+    td_error          e = { 0 };
+    char              source[200], module[200], *want;
+    snprintf(source, sizeof source, "%s/schedule-mine.c", s.path);
+    snprintf(module, sizeof module, "%s/schedule-mine.so", s.path);
+    cr_assert(!td_file_write(source, "int x", 5, &e), "%s", e.text);
+    cr_expect(!td_registry_find(r, TD_SCHEDULE_KIND, "mine", &e));
+    cr_assert(asprintf(&want, "its source '%s' is not built: `make -C '%s'`", source, s.path) > 0);
+    cr_expect(strstr(e.text, want), "%s", e.text);
+    e.code = 0;
+    cr_expect(!td_registry_add_module(r, module, &e));
+    cr_expect(strstr(e.text, want), "%s", e.text);
+    free(want);
+    e.code = 0;
+    /* older than its source */
+    copy_to(&s, FIXTURE("good.so"), "schedule-mine.so");
+    cr_assert(!utimes(module, (struct timeval[2]){ { 0 } }));
+    cr_expect(td_registry_add_module(r, module, &e), "%s", e.text);
+    cr_expect(logged && strstr(logged, "schedule-mine.so' is older than its source '"), "%s",
+              logged);
+    free(logged);
+    td_registry_free(r);
+    td_log_free(log);
     scratch_free(&s);
 }
 

@@ -5,6 +5,7 @@
 #include "base/file.h"
 #include "conformance/check.h"
 #include "tools/command.h"
+#include "tools/run_files.h"
 
 static char directory[64], config[100];
 
@@ -54,26 +55,6 @@ static void train(const char *backend, const char *name, const char *more)
     child_free(&c);
 }
 
-static char *file_of(const char *run, const char *name, size_t *size)
-{
-    char     path[300];
-    td_error e = { 0 };
-    char    *text;
-    snprintf(path, sizeof path, "%s/%s/%s", directory, run, name);
-    text = td_file_read(path, size, &e);
-    cr_assert(text, "%s", e.text);
-    return text;
-}
-
-static void expect_same_file(const char *one, const char *other, const char *name)
-{
-    size_t n, m;
-    char  *x = file_of(one, name, &n), *y = file_of(other, name, &m);
-    cr_expect(n == m && !memcmp(x, y, n), "'%s' differs between %s and %s", name, one, other);
-    free(x);
-    free(y);
-}
-
 static void expect_same_output(const char *format)
 {
     char  a[400], b[400];
@@ -118,12 +99,14 @@ Test(device, computes_the_bits_of_host_memory)
 {
     train("reference", "host", "");
     train("apart", "whole", "");
-    expect_same_file("host", "whole", "checkpoints/step-00000004/model.safetensors");
-    expect_same_file("host", "whole", "checkpoints/step-00000004/optimizer.safetensors");
+    expect_same_in_runs(directory, "host", "whole", "checkpoints/step-00000004/model.safetensors");
+    expect_same_in_runs(directory, "host", "whole",
+                        "checkpoints/step-00000004/optimizer.safetensors");
     train("apart", "halves", "train.steps=2");
     train("apart", "halves", "--resume");
-    expect_same_file("host", "halves", "checkpoints/step-00000004/model.safetensors");
-    expect_same_file("host", "halves", "checkpoints/step-00000004/optimizer.safetensors");
+    expect_same_in_runs(directory, "host", "halves", "checkpoints/step-00000004/model.safetensors");
+    expect_same_in_runs(directory, "host", "halves",
+                        "checkpoints/step-00000004/optimizer.safetensors");
 
     expect_same_output("evaluate %s/%s backend.plugin=%s --json");
     expect_same_output("generate %s/%s backend.plugin=%s --max-new-tokens 5 --ids 51");

@@ -205,7 +205,8 @@ Test(moved, modules_of_compared_and_reported_runs)
 {
     expect(0, "step 4", "%1$s train -c c.cfg" PARTS);
     expect(0, "no difference",
-           "%1$s evaluate runs/c --trust && %1$s compare runs/c runs/c --trust");
+           "%1$s evaluate runs/c --trust && cp -r runs/c runs/d && "
+           "%1$s compare runs/c runs/d --trust");
     expect(0, "metrics: all", "%1$s report --diff runs/c runs/c --trust");
     expect(0, "parameters and FLOPs of 'c' are unknown: runs/c/config.cfg:",
            "%1$s report runs/c >page 2>&1 && cat page");
@@ -228,11 +229,14 @@ Test(moved, modules_of_compared_and_reported_runs)
 /* The report that a study ends with: the modules are those of its cells, and announced as such. */
 Test(moved, modules_of_a_studys_report)
 {
-    write_file("w/s.cfg", "study = { name = \"s\"; base = \"c.cfg\"; variants = { one = { }; };\n"
-                          "  phases = { pretrain = { }; }; };\n");
+    write_file("w/s.cfg",
+               "study = { name = \"s\"; base = \"c.cfg\"; phases = { pretrain = { }; };\n"
+               "  variants = { one = { }; two = { keys = { train = { dropout = 0.1; }; }; }; }; };\n");
     expect(0, "report: runs/s/report/index.html",
            "%1$s study run s.cfg --no-measure --trust" PARTS " >page 2>&1 && cat page");
     expect(0, "ffn-auxiliary.so", "grep \"loading module 'runs/s/cells/.*/modules/\" page");
+    /* each cell has a copy of the module, which is one module */
+    expect(0, "1", "grep -c \"loading module 'runs/s/cells/\" page");
     expect(0, "", "! grep 'are unknown' runs/s/report/report.md");
 }
 
@@ -258,8 +262,8 @@ Test(moved, a_strangers_files_run_no_code)
            "(%1$s evaluate -c a.cfg --weights loose/model.safetensors " NOTHING_LOADED);
     expect(0, "exit 2", "(%1$s train -c a.cfg --weights stranger " NOTHING_LOADED);
     expect(0, "nll", "%1$s evaluate stranger --trust --quiet");
-    expect(0, "exit 0", "(%1$s compare stranger stranger " NOTHING_LOADED);
-    expect(0, "exit 0", "(%1$s compare stranger stranger --trust " NOTHING_LOADED);
+    expect(0, "exit 0", "cp -r stranger twin; (%1$s compare stranger twin " NOTHING_LOADED);
+    expect(0, "exit 0", "(%1$s compare stranger twin --trust " NOTHING_LOADED);
     expect(0, "exit 0", "(%1$s report stranger " NOTHING_LOADED);
     /* to resume in its directory compares the config, and follows nothing */
     expect(0, "exit 2",

@@ -373,6 +373,8 @@ Test(matrix, wrong_words_are_refused_with_their_line)
     static const char *const cases[][2] = {
         { "base = 3;", "study.cfg:2: study: 'base' is an integer; it takes a file" },
         { "\nseeds = [ -1 ];", "study.cfg:3: study: 'seeds' is a list; it takes integers from 0" },
+        { "\nseeds = [ ];",
+          "study.cfg:3: study: 'seeds' is an empty list; it takes integers from 0" },
         { "variants = { a = { fils = \"x\"; }; };",
           "study.cfg:2: study.variants.a: 'fils' is unknown; did you mean 'files'?" },
         { "variants = { a = { model = { }; }; };", "the options of a config go into keys" },

@@ -50,9 +50,15 @@ static int all_gather(void *state, const void *part, void *receive, size_t bytes
                : 0;
 }
 
-static int no_sum(void *state, void *data, int64_t count, int dtype, td_error *error)
+/* Of one number, or of two. Rank 1 has no memory for two, and says so once it has taken part. */
+static int all_reduce(void *state, void *data, int64_t count, int dtype, td_error *error)
 {
-    return td_fail(error, TD_EUNSUPPORTED, "nothing is summed here");
+    double both[4], *sum = data;
+    if (all_gather(state, data, both, (size_t)count * sizeof *sum, error))
+        return TD_EIO;
+    for (int64_t i = 0; i < count; i++)
+        sum[i] = both[i] + both[count + i];
+    return count == 2 && own_rank ? td_fail(error, TD_ENOMEM, "no memory for two numbers") : 0;
 }
 static int no_parts(void *state, const void *part, void *receive, size_t bytes, td_error *error)
 {
@@ -65,7 +71,7 @@ static const td_comm sockets = {
     .close = leave,
     .rank = rank_of,
     .size = size_of,
-    .all_reduce = no_sum,
+    .all_reduce = all_reduce,
     .all_to_all = no_parts,
     .all_gather = all_gather,
     .broadcast = broadcast,
@@ -170,6 +176,17 @@ static int hang_in_solo(td_team *t, td_error *e)
     return td_team_end_solo(t, 0, e);
 }
 
+/* All have a sum, or none has. */
+static int sum(td_team *t, td_error *e)
+{
+    double x[] = { 3 + td_team_rank(t), 5 };
+    int    code = td_team_sum(t, x, 1, e);
+    if (code || x[0] != 7)
+        return 1;
+    code = td_team_sum(t, x, 2, e);
+    return code == TD_ENOMEM && !td_team_is_lost(t) && strstr(e->text, "no memory for two") ? 7 : 2;
+}
+
 static int die(td_team *t, td_error *e)
 {
     if (td_team_rank(t) == 1)
@@ -196,29 +213,25 @@ static int keep_pace(td_team *t, td_error *e)
     return code ? 1 : all >= pieces && (!leads || all <= 32) ? 0 : 2;
 }
 
-/* Rank 0 has finished, and rank 1 fails: both fail, with its message. */
-static int fail_at_own_pace(td_team *t, td_error *e)
+/* Rank 0 has finished, and rank 1 fails with `own`: both fail with `both`, and its message. */
+static int end_with(td_team *t, int own, int both, td_error *e)
 {
     td_pace p = { .team = t };
     int64_t all;
     int     code = td_pace_tick(&p, 1, &all);
     if (td_team_rank(t))
-        code = td_fail(e, TD_EFORMAT, "piece 2 is damaged");
+        code = td_fail(e, own, "piece 2 is damaged");
     code = td_pace_end(&p, 1, code, e);
-    return code == TD_EFORMAT && strstr(e->text, "piece 2 is damaged") ? 7 : 1;
+    return code == both && strstr(e->text, "piece 2 is damaged") ? 7 : 1;
 }
 
-/* Rank 1's plugin fails with the code of a request to stop: both fail, with its message. */
-static int end_by_mistake(td_team *t, td_error *e)
+static int fail_at_own_pace(td_team *t, td_error *e)
 {
-    td_pace p = { .team = t };
-    int64_t all;
-    int     code = td_pace_tick(&p, 1, &all);
-    if (td_team_rank(t))
-        code = td_fail(e, TD_EEND, "the records end too early");
-    code = td_pace_end(&p, 1, code, e);
-    return code == TD_EIO && strstr(e->text, "the records end too early") ? 7 : 1;
+    return end_with(t, TD_EFORMAT, TD_EFORMAT, e);
 }
+
+/* A plugin's code is that of a request to stop, which it is not. */
+static int end_by_mistake(td_team *t, td_error *e) { return end_with(t, TD_EEND, TD_EIO, e); }
 
 /* Of different lengths, one of them more than is sent at a time, and one empty. */
 static int collect(td_team *t, td_error *e)
@@ -252,6 +265,8 @@ Test(team, a_failure_ends_the_pace_of_all) { expect_both(fail_at_own_pace, 7); }
 Test(team, a_failure_at_its_own_pace_is_not_a_request_to_stop) { expect_both(end_by_mistake, 7); }
 
 Test(team, what_all_have_is_collected) { expect_both(collect, 0); }
+
+Test(team, a_sum_that_fails_for_one_fails_for_all) { expect_both(sum, 7); }
 
 Test(team, long_work_of_the_leader_is_not_silence)
 {

@@ -242,6 +242,19 @@ Test(compare, reports_mistakes)
     child_free(&c);
 }
 
+/* What a pattern such as RUNS/ * adds: a run that is named already, and the prepared data. */
+Test(compare, reads_each_run_once)
+{
+    child c = compare_with("red", NULL);
+    cr_expect(c.code == 2 && strstr(c.err, "red' is a run that is named already") &&
+                  strstr(c.err, "name at least two different runs"),
+              "%s", c.err);
+    child_free(&c);
+    c = compare_with("dec", "cache/");
+    cr_expect(!c.code && !strstr(c.err, "cache"), "%s", c.err);
+    child_free(&c);
+}
+
 /* ---- seeds ------------------------------------------------------------------------------------- */
 
 /* Seed k of a config: worse by `more` on every token, and right on these questions. */
@@ -393,8 +406,8 @@ Test(compare, what_is_no_seed)
     j = groups_of("x-1", "x-2", "x-3");
     cr_expect_eq(json_array_size(json_object_get(j, "groups")), 2);
     json_decref(j);
-    j = groups_of("x-1", "x-1", "x-3"); /* twice the same */
-    cr_expect_eq(json_array_size(json_object_get(j, "groups")), 2);
+    j = groups_of("x-1", "x-1", "x-3"); /* named twice, it is one seed */
+    cr_expect_eq(json_array_size(json_object_get(j, "groups")), 1);
     json_decref(j);
     j = groups_of("x-1", "red", "dec");
     cr_expect_eq(json_array_size(json_object_get(j, "groups")), 3);

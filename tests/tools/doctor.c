@@ -13,6 +13,19 @@ static int64_t backends_that_work(const json_t *j)
     return n;
 }
 
+/* The number of plugins that `plugins list --json` lists, of a kind or, "", of all. */
+static int64_t listed(const char *kind)
+{
+    child c = child_run(
+        (const char *[]){ TANDEM_BINARY, "plugins", "list", "--json", *kind ? kind : NULL, NULL });
+    json_t *j = child_json(&c);
+    int64_t n = (int64_t)json_array_size(j);
+    cr_expect_gt(n, 10);
+    json_decref(j);
+    child_free(&c);
+    return n;
+}
+
 Test(doctor, json)
 {
     child   c = child_run((const char *[]){ TANDEM_BINARY, "doctor", "--json", NULL });
@@ -22,7 +35,8 @@ Test(doctor, json)
     cr_expect_eq(json_is_true(json_object_get(j, "well")), c.code == 0);
     cr_expect_eq(json_integer_value(json_object_get(j, "processors")), td_processors());
     cr_expect_gt(json_integer_value(json_object_get(j, "memory")), 0);
-    cr_expect_gt(json_integer_value(json_object_get(j, "plugins")), 10);
+    cr_expect_eq(json_integer_value(json_object_get(j, "plugins")), listed("") - listed("op"));
+    cr_expect_eq(json_integer_value(json_object_get(j, "ops")), listed("op"));
     cr_expect_eq(json_array_size(json_object_get(j, "refused")), 0);
     cr_expect_geq(backends_that_work(j), 2); /* cpu and reference */
     json_decref(j);

@@ -30,6 +30,26 @@ Test(processes_devices, are_connected_by_default)
                  "");
 }
 
+/* The comm that a run keeps is that of the backend it had. */
+Test(processes_devices, are_connected_for_a_run_that_had_none)
+{
+    if (!there_is_mpi())
+        return;
+    small_expect("moved",
+                 RANKS(2) "%2$s backend.plugin=reference train.batch=6 train.micro_batch=1 "
+                          "train.steps=4",
+                 0, "");
+    small_expect("moved",
+                 RANKS(3) TANDEM_BINARY
+                 " train %1$s/moved --resume train.steps=8 "
+                 "backend.plugin=apart --allow backend.plugin" LOGGED CONNECTED,
+                 0, "");
+    small_expect("moved",
+                 RANKS(3) TANDEM_BINARY " train %1$s/moved --resume train.steps=12 "
+                                        "comm.plugin=mpi" LOGGED "! " CONNECTED,
+                 0, "");
+}
+
 Test(processes_devices, fast_sums_have_the_same_bits_again)
 {
     if (!there_is_mpi())

@@ -1,5 +1,5 @@
 /* replaced.c - a module whose file is overwritten in place while a run uses it: the run goes on with the
- * code that it began with. */
+ * code that it began with; and one that was not replaced when its source changed. */
 #include "tools/small_run.h"
 
 TestSuite(replaced, .init = small_setup, .fini = small_teardown);
@@ -39,4 +39,18 @@ Test(replaced, goes_on_with_its_own_code)
     expect_unharmed("short", ": >bad.so");
     expect_unharmed("other", "head -c $(stat -c %%s bad.so) /dev/zero | tr '\\0' '\\314' | "
                              "dd of=bad.so conv=notrunc status=none");
+}
+
+Test(replaced, not_by_a_build_that_failed)
+{
+    small_expect(
+        "older",
+        "mkdir %1$s/own && cd %1$s/own && cp " TANDEM_FIXTURES
+        "/parts/ffn-auxiliary.so . && touch ffn-auxiliary.c -d '1 hour ago' && " TANDEM_BINARY
+        " plugins check ffn-auxiliary.so --only load 2>&1 | grep -c 'older than' || true",
+        0, "0");
+    small_expect("older",
+                 "cd %1$s/own && touch ffn-auxiliary.so -d '2 hours ago' && " TANDEM_BINARY
+                 " plugins check ffn-auxiliary.so --only load",
+                 0, "module 'ffn-auxiliary.so' is older than its source 'ffn-auxiliary.c'");
 }

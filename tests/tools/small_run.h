@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 
 #include "tools/child.h"
+#include "tools/small_model.h"
 
 static char small_directory[64];
 
@@ -20,17 +21,7 @@ static inline void small_setup(void)
     f = fopen(path, "w");
     cr_assert(f);
     fprintf(f,
-            "model = { plugin = \"decoder-only\"; vocab_size = 263; d_model = 24; layers = 1;\n"
-            "  attention = { plugin = \"softmax\"; heads = 3; head_dim = 8; };\n"
-            "  position = { plugin = \"rope\"; }; norm = { plugin = \"rms\"; };\n"
-            "  ffn = { plugin = \"swiglu\"; d_ff = 41; }; };\n"
-            "loss = { plugin = \"causal-lm\"; };\n"
-            "optimizer = { plugin = \"adamw\"; };\n"
-            "schedule = { plugin = \"constant\"; peak = 0.003; };\n"
-            "tokenizer = { plugin = \"bytes\"; };\n"
-            "data = { plugin = \"text\"; sources = ( { name = \"facts\"; files = ( \"" TANDEM_SOURCE
-            "/data/corpus/facts.valid.jsonl\" );\n"
-            "  held_out = ( \"" TANDEM_SOURCE "/data/corpus/lists.valid.jsonl\" ); } ); };\n"
+            SMALL_MODEL
             "train = { steps = 12; length = 33; batch = 2; log_every = 1; checkpoint_every = 4;\n"
             "  evaluate_every = 6; keep_last = 0; };\n"
             "evaluate = { sequences = 2; };\n"

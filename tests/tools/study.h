@@ -9,6 +9,8 @@
 #include <sys/stat.h>
 
 #include "tools/child.h"
+#include "tools/run_files.h"
+#include "tools/small_model.h"
 
 static char directory[64];
 
@@ -42,18 +44,7 @@ static inline void setup(void)
 {
     strcpy(directory, "/tmp/tandem-study-XXXXXX");
     cr_assert(mkdtemp(directory));
-    put("model.cfg",
-        "model = { plugin = \"decoder-only\"; vocab_size = 263; d_model = 24; layers = 1;\n"
-        "  attention = { plugin = \"softmax\"; heads = 3; head_dim = 8; };\n"
-        "  position = { plugin = \"rope\"; }; norm = { plugin = \"rms\"; };\n"
-        "  ffn = { plugin = \"swiglu\"; d_ff = 41; }; };\n"
-        "loss = { plugin = \"causal-lm\"; };\n"
-        "optimizer = { plugin = \"adamw\"; };\n"
-        "schedule = { plugin = \"constant\"; peak = 0.003; };\n"
-        "tokenizer = { plugin = \"bytes\"; };\n"
-        "data = { plugin = \"text\"; sources = ( { name = \"facts\"; files = ( \"" TANDEM_SOURCE
-        "/data/corpus/facts.valid.jsonl\" );\n"
-        "  held_out = ( \"" TANDEM_SOURCE "/data/corpus/lists.valid.jsonl\" ); } ); };\n"
+    put("model.cfg", SMALL_MODEL
         "train = { steps = 40; length = 33; batch = 2; log_every = 1; checkpoint_every = 4;\n"
         "  evaluate_every = 0; };\n"
         "evaluate = { sequences = 2; };\n"
@@ -102,13 +93,9 @@ static inline int finish(pid_t pid)
 
 static inline char *text_of(const char *place, const char *name)
 {
-    char     path[400];
-    td_error e = { 0 };
-    char    *text;
-    snprintf(path, sizeof path, "%s/%s/runs/tiny/%s", directory, place, name);
-    text = td_file_read(path, NULL, &e);
-    cr_assert(text, "%s", e.text);
-    return text;
+    char run[200];
+    snprintf(run, sizeof run, "%s/runs/tiny", place);
+    return run_file(directory, run, name, NULL);
 }
 
 static inline bool is_there(const char *place, const char *name)

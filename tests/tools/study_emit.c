@@ -55,6 +55,24 @@ Test(study_emit, it_runs_from_its_own_directory)
           "grep -q 'plain-s1-finetune was not begun, because plain-s1-pretrain is not done' said");
 }
 
+/* So is that of the parameters to start from. */
+Test(study_emit, its_weights_are_found_from_anywhere)
+{
+    char  command[400];
+    child c;
+    expect(0, "usage", study("a", "--help"));
+    snprintf(command, sizeof command,
+             "cd '%s/a' && %s train -c ../model.cfg train.steps=1 run.name=base", directory,
+             TANDEM_BINARY);
+    c = child_run((const char *[]){ "sh", "-c", command, NULL });
+    cr_assert_eq(c.code, 0, "%s", c.err);
+    child_free(&c);
+    put("one.cfg", "study = { base = [ \"model.cfg\", \"train.weights=runs/base\" ];\n"
+                   "  phases = { pretrain = \"train.steps=2\"; }; };\n");
+    expect(0, "out", study("a", "emit list ../one.cfg -o out"));
+    shell("grep -q 'weights = \"/.*/a/runs/base\"' configs/*.cfg && sh -e commands.txt");
+}
+
 Test(study_emit, someones_own_directory_is_not_filled)
 {
     expect(0, "usage", study("b", "--help"));

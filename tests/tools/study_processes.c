@@ -58,6 +58,22 @@ Test(study_processes, are_shown_and_counted)
         "one (cell 'plain-small-s1-pretrain'");
 }
 
+/* Open MPI refuses to run as root unless told to: that is said once, before anything is begun. */
+Test(study_processes, that_cannot_start_are_refused_at_once)
+{
+#define RUN "run tiny.cfg --no-measure run.dir=%1$s 2>&1"
+    small_expect("missing", "cd %1$s && PATH=/nowhere " TANDEM_BINARY " study " RUN, 2,
+                 "there is no mpirun in PATH, which starts the 2 processes of a cell");
+    if (!there_is_mpi() || geteuid())
+        return;
+    small_expect("root",
+                 "export OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=0; cd %1$s && " TANDEM_BINARY " study " RUN,
+                 2, "OMPI_ALLOW_RUN_AS_ROOT=1 and OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1: set both");
+    small_expect("nothing", "ls %1$s", 0, "tiny.cfg");
+    small_expect("nothing", "! test -e %1$s/tiny", 0, "");
+#undef RUN
+}
+
 Test(study_processes, compute_what_one_computes)
 {
     if (!there_is_mpi())

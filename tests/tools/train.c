@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/file.h"
+#include "tools/run_files.h"
 
 extern char **environ;
 
@@ -102,22 +103,11 @@ static void wait_for_checkpoint(const char *run, int64_t after, int more_us)
     usleep((useconds_t)more_us);
 }
 
-static char *read_part(const char *run, const char *name, size_t *size)
-{
-    char     path[500];
-    td_error e = { 0 };
-    char    *text;
-    snprintf(path, sizeof path, "%s/%s/%s", directory, run, name);
-    text = td_file_read(path, size, &e);
-    cr_assert(text, "%s", e.text);
-    return text;
-}
-
 /* metrics.jsonl without its time fields, which come last on each line. */
 static char *metrics(const char *run)
 {
     size_t size;
-    char  *text = read_part(run, "metrics.jsonl", &size), *to = text;
+    char  *text = run_file(directory, run, "metrics.jsonl", &size), *to = text;
     for (char *line = text; *line;) {
         char *end = strchr(line, '\n'), *time;
         cr_assert(end, "a torn last line");
@@ -141,8 +131,8 @@ static void expect_same(const char *a, const char *b)
     char                    *x, *y;
     for (int k = 0; k < 2; k++) {
         size_t n, m;
-        x = read_part(a, files[k], &n);
-        y = read_part(b, files[k], &m);
+        x = run_file(directory, a, files[k], &n);
+        y = run_file(directory, b, files[k], &m);
         cr_assert_eq(n, m);
         cr_assert(!memcmp(x, y, n), "%s of '%s' and '%s' differ", files[k], a, b);
         free(x);
@@ -264,7 +254,7 @@ static double state(const char *run, const char *key)
     char   quoted[60], *text, *at;
     double x;
     snprintf(quoted, sizeof quoted, "\"%s\":", key);
-    text = read_part(run, "checkpoints/step-00000040/state.json", NULL);
+    text = run_file(directory, run, "checkpoints/step-00000040/state.json", NULL);
     at = strstr(text, quoted);
     cr_assert(at, "%s", key);
     x = atof(at + strlen(quoted));
@@ -294,8 +284,8 @@ Test(train, tasks_change_no_bit_of_the_training)
     cr_expect_eq(lines, 6, "of steps 7, 14 .. 35 and of the last");
     free(a);
     free(b);
-    a = read_part("plain", "checkpoints/step-00000040/model.safetensors", &n);
-    b = read_part("scored", "checkpoints/step-00000040/model.safetensors", &m);
+    a = run_file(directory, "plain", "checkpoints/step-00000040/model.safetensors", &n);
+    b = run_file(directory, "scored", "checkpoints/step-00000040/model.safetensors", &m);
     cr_expect(n == m && !memcmp(a, b, n));
     free(a);
     free(b);

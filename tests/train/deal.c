@@ -29,6 +29,7 @@ typedef struct rank {
 
 static rank              ranks[RANKS];
 static pthread_barrier_t barrier;
+static size_t            fails; /* this call of rank 1's, once it has exchanged; 0: none */
 
 static int join(const void *config, const td_services *services, void **state, td_error *error)
 {
@@ -53,8 +54,11 @@ static int exchange(rank *own, const void *send, char *receive, size_t bytes, bo
 
 static int all_to_all(void *state, const void *send, void *receive, size_t bytes, td_error *error)
 {
-    ((rank *)state)->calls++;
-    return exchange(state, send, receive, bytes, false);
+    rank *own = state;
+    exchange(own, send, receive, bytes, false);
+    return ++own->calls == fails && own->number == 1
+               ? td_fail(error, TD_ENOMEM, "no memory for what arrives")
+               : 0;
 }
 
 static int all_gather(void *state, const void *part, void *receive, size_t bytes, td_error *error)
@@ -188,8 +192,7 @@ static void close_ranks(void)
 
 TestSuite(deal, .init = open_ranks, .fini = close_ranks);
 
-/* Returns how often rank 0 exchanged. */
-static size_t deal(td_reduce how, int64_t n_micro, size_t chunk)
+static void run(td_reduce how, int64_t n_micro, size_t chunk)
 {
     pthread_t all[RANKS];
     for (int k = 0; k < RANKS; k++) {
@@ -199,11 +202,17 @@ static size_t deal(td_reduce how, int64_t n_micro, size_t chunk)
         ranks[k].calls = 0;
         cr_assert(!pthread_create(&all[k], NULL, work, &ranks[k]));
     }
-    for (int k = 0; k < RANKS; k++) {
+    for (int k = 0; k < RANKS; k++)
         pthread_join(all[k], NULL);
+}
+
+/* Returns how often rank 0 exchanged. */
+static size_t deal(td_reduce how, int64_t n_micro, size_t chunk)
+{
+    run(how, n_micro, chunk);
+    for (int k = 0; k < RANKS; k++)
         cr_expect_eq(ranks[k].code, 0, "rank %d, %d micro-batches, %zu bytes at a time: %d %s", k,
                      (int)n_micro, chunk, ranks[k].code, ranks[k].l.error.text);
-    }
     return ranks[0].calls;
 }
 
@@ -225,6 +234,21 @@ Test(deal, goes_in_pieces)
     cr_expect_eq(deal(TD_REDUCE_EXACT, 3, 13), 2 * (1 + 1 + 2 + 12 + 3 + 12));
     /* no more than the slices in both directions, 50 / 2 / 3 */
     cr_expect_eq(deal(TD_REDUCE_EXACT, 3, TD_DEALING_CHUNK), 2 * (1 + 1 + 1 + 5 + 1 + 5));
+}
+
+/* Of 14 exchanges the last 5 are to the owners. A rank that fails in the first of these takes part in the
+ * others, and then all know of it. */
+Test(deal, a_failure_of_one_is_one_of_all, .timeout = 60)
+{
+    fails = 10;
+    run(TD_REDUCE_EXACT, 3, TD_DEALING_CHUNK);
+    for (int k = 0; k < RANKS; k++) {
+        cr_expect_eq(ranks[k].code, 1);
+        cr_expect_eq(ranks[k].calls, 14);
+        cr_expect_eq(ranks[k].l.error.code, TD_ENOMEM);
+        cr_expect_str_eq(ranks[k].l.error.text, k == 1 ? "no memory for what arrives"
+                                                       : "rank 1: no memory for what arrives");
+    }
 }
 
 /* Of all gradients, not only of own ones, and what is on its way. */

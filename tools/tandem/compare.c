@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/file.h"
 #include "report/report.h"
 #include "run/comparison.h"
 #include "study/study.h"
@@ -280,14 +281,26 @@ static int take_study(td_tool *t, td_error *error)
     return 0;
 }
 
-/* STUDY/cells/ * also names the study's prepared data, which is not a run. */
+/* Whether the path's last name is "cache". */
+static bool is_cache(const char *path)
+{
+    size_t n = strlen(path), size = strlen("cache");
+    while (n > 1 && path[n - 1] == '/')
+        n--;
+    return n >= size && !strncmp(path + n - size, "cache", size) &&
+           (n == size || path[n - size - 1] == '/');
+}
+
+/* RUNS/ * and STUDY/cells/ * also name the prepared data, which is not a run. */
 static void leave_out_cache(td_tool *t)
 {
     size_t n = 0;
     for (size_t k = 0; k < t->n_plain; k++) {
-        const char *cells = strstr(t->plain[k], "cells/cache");
-        if (!cells || strspn(cells + strlen("cells/cache"), "/") != strlen(cells) - 11)
+        char *config = td_path_join(t->plain[k], "config.cfg");
+        bool  run = config && td_file_exists(config);
+        if (run || !is_cache(t->plain[k]))
             t->plain[n++] = t->plain[k];
+        free(config);
     }
     t->n_plain = n;
 }
@@ -312,6 +325,7 @@ int td_command_compare(td_tool *t, int argc, char **argv)
     td_comparison      c;
     td_error           e = { 0 };
     int64_t            seed;
+    size_t             named;
     int                code;
 
     if (!td_tool_parse(t, &td_usage_compare, argc, argv, &code))
@@ -319,8 +333,10 @@ int td_command_compare(td_tool *t, int argc, char **argv)
     leave_out_cache(t);
     if (t->n_plain == 1 && td_report_is_study(t->plain[0]) && take_study(t, &e))
         return td_tool_fail(t, &e);
+    named = t->n_plain;
+    td_work_leave_out_repeated(t);
     if (t->n_plain < 2)
-        return td_tool_usage_error(t, "name at least two runs");
+        return td_tool_usage_error(t, "name at least two %sruns", named < 2 ? "" : "different ");
     /* both would go to standard output */
     if (t->json && td_tool_option(t, "--csv"))
         return td_tool_usage_error(t, "choose only one of --json and --csv");

@@ -10,6 +10,7 @@
 #include "plugin/defaults.h"
 #include "plugin/hook.h"
 #include "tandem/kind/backend.h"
+#include "tandem/kind/op.h"
 
 /* One backend: its hardware, its problems, and its rate of products (0: not measured). */
 typedef struct finding {
@@ -45,6 +46,15 @@ static void look_at(td_registry *r, const td_backend *b, td_pool *pool, finding 
     td_arena_free(arena);
 }
 
+/* Ops are plugins, too, but no config names one: `plugins list` and this count them apart. */
+static size_t count(const td_registry *r, bool ops)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < td_registry_count(r); i++)
+        n += !strcmp(td_registry_plugin(r, i)->kind, TD_OP_KIND) == ops;
+    return n;
+}
+
 /* ---- as text --------------------------------------------------------------------------------- */
 
 static void print_machine(td_registry *r)
@@ -55,7 +65,7 @@ static void print_machine(td_registry *r)
     printf("memory               %s\n", td_human_bytes(memory, td_memory_bytes()));
     for (const char *const *p = td_registry_paths(r); p && *p; p++)
         printf("plugins from         %s\n", *p);
-    printf("plugins              %zu\n", td_registry_count(r));
+    printf("plugins              %zu, and %zu ops\n", count(r, false), count(r, true));
     for (size_t i = 0; i < td_registry_refusals(r); i++)
         printf("refused: %s\n", td_registry_refusal(r, i));
 }
@@ -81,9 +91,10 @@ static json_t *json_of_machine(td_registry *r)
         json_array_append_new(paths, json_string(*p));
     for (size_t i = 0; i < td_registry_refusals(r); i++)
         json_array_append_new(refused, json_string(td_registry_refusal(r, i)));
-    return json_pack("{s:s, s:s, s:i, s:I, s:o, s:I, s:o, s:o}", "tandem", TANDEM_VERSION, "abi",
-                     abi, "processors", td_processors(), "memory", (json_int_t)td_memory_bytes(),
-                     "plugin_paths", paths, "plugins", (json_int_t)td_registry_count(r), "refused",
+    return json_pack("{s:s, s:s, s:i, s:I, s:o, s:I, s:I, s:o, s:o}", "tandem", TANDEM_VERSION,
+                     "abi", abi, "processors", td_processors(), "memory",
+                     (json_int_t)td_memory_bytes(), "plugin_paths", paths, "plugins",
+                     (json_int_t)count(r, false), "ops", (json_int_t)count(r, true), "refused",
                      refused, "backends", json_array());
 }
 

@@ -178,6 +178,7 @@ int td_command_report(td_tool *t, int argc, char **argv)
         return td_tool_usage_error(t, "name runs, or the directory of a study");
     if (!td_tool_integer(t, "--draws", 10000, 100, 10000000, &o.draws))
         return TD_EXIT_USAGE;
+    td_work_leave_out_repeated(t);
     o.study = t->n_plain == 1 && td_report_is_study(t->plain[0]) ? t->plain[0] : NULL;
     o.runs = t->plain;
     o.count = t->n_plain;

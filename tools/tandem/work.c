@@ -297,6 +297,34 @@ int td_work_draw(td_tool *t, const char *directory, const char *name, bool *draw
     return 0;
 }
 
+/* ---- runs ------------------------------------------------------------------------------------ */
+
+/* A run that is compared with itself has no difference, and p = 1, which says nothing; as another
+ * group it would also weaken the correction of every other p. */
+void td_work_leave_out_repeated(td_tool *t)
+{
+    char  *seen[TD_ARGUMENTS];
+    size_t n = 0, kept = 0;
+    for (size_t k = 0; k < t->n_plain; k++) {
+        char  *real = realpath(t->plain[k], NULL); /* NULL: it is not there, which is said later */
+        size_t i = 0;
+        while (i < n && !(real && !strcmp(seen[i], real)))
+            i++;
+        if (i < n) {
+            td_log_line(t->log, TD_LOG_WARN, "'%s' is a run that is named already: it is read once",
+                        t->plain[k]);
+            free(real);
+            continue;
+        }
+        t->plain[kept++] = t->plain[k];
+        if (real)
+            seen[n++] = real;
+    }
+    t->n_plain = kept;
+    while (n)
+        free(seen[--n]);
+}
+
 /* ---- printing -------------------------------------------------------------------------------- */
 
 void td_work_print_json(json_t *j, size_t flags)

@@ -63,6 +63,10 @@ bool td_work_numbers(td_tool *, const char *option, int64_t lowest, td_numbers *
  * says what to do; this is not a failure. */
 int td_work_draw(td_tool *, const char *directory, const char *name, bool *drawn, td_error *error);
 
+/* Of runs that several arguments name, such as RUN in `RUN RUNS/..`, keep the first, and warn of the
+ * others. */
+void td_work_leave_out_repeated(td_tool *);
+
 /* The result of a command as JSON: printed, or appended to the tool's list of results. Releases it. */
 void td_work_result(td_tool *, json_t *j);
 /* Print `j` to stdout with a newline, and release it; `flags` are json_dumpf's. */

@@ -73,6 +73,7 @@ static int find_device(td_cuda *cuda, td_error *error)
     cudaError_t code = cudaGetDeviceCount(&count);
     if (code != cudaSuccess || !count)
         return no_gpu(code, error);
+    /* two on one GPU would each count all of its memory as theirs, and NCCL connects no such two */
     if (cuda->device < 0 && take_own(cuda, count, error))
         return TD_ECONFIG;
     if (cuda->device >= count)
@@ -383,6 +384,7 @@ static double peak_of(td_cuda *cuda, bool narrow)
     cudaEvent_t    begin = NULL, end = NULL;
     double         seconds = 0;
 
+    /* one operand, multiplied by itself: the time does not depend on whether there are two */
     if (host)
         fill_operand(host, n, narrow);
     if (host && memory && !backend_upload(cuda, memory, host, bytes) && !cudaEventCreate(&begin) &&

@@ -29,4 +29,11 @@ int  td_world_broadcast(void *state, void *data, size_t bytes, int root, td_erro
     .all_to_all = td_world_all_to_all, .all_gather = td_world_all_gather,            \
     .broadcast = td_world_broadcast
 
+/* And those of a module that connects devices, whose functions have the hooks' names. */
+#define TD_WORLD_DEVICE_HOOKS                                                                   \
+    .attach = attach, .detach = detach, .device_begin = device_begin, .device_end = device_end, \
+    .device_all_reduce = device_all_reduce, .device_all_to_all = device_all_to_all,             \
+    .device_all_gather = device_all_gather, .device_broadcast = device_broadcast,               \
+    .device_wait = device_wait
+
 #endif

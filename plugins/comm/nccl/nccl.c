@@ -295,15 +295,7 @@ static const td_comm nccl = {
     .close = close_nccl,
     TD_WORLD_HOOKS,
     .backend = "cuda",
-    .attach = attach,
-    .detach = detach,
-    .device_begin = device_begin,
-    .device_end = device_end,
-    .device_all_reduce = device_all_reduce,
-    .device_all_to_all = device_all_to_all,
-    .device_all_gather = device_all_gather,
-    .device_broadcast = device_broadcast,
-    .device_wait = device_wait,
+    TD_WORLD_DEVICE_HOOKS,
 };
 
 TD_MODULE("nccl", "1.0", "tandem", "MIT", &nccl.plugin)

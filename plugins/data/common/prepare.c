@@ -207,6 +207,7 @@ static int copy_part(const preparation *of, job *j, part *p, const char *ids)
         return TD_ENOMEM;
     to = j->ids + j->count;
     memcpy(to, ids, p->size);
+    /* they come from a file, and a model's embeddings would be read beyond their end */
     for (int64_t k = 0; k < n; k++)
         if (to[k] < 0 || to[k] >= in->special.vocab_size)
             return td_fail(

@@ -303,6 +303,7 @@ static struct stack stack_of(td_translation *t)
     bool mla = is(t, "model.attention.plugin", "mla");
     return (struct stack){
         .scope = "model.",
+        /* the names in a model of one stack: put_both_stacks has the others */
         .self_norm = "input_layernorm",
         .ffn_norm = "post_attention_layernorm",
         .scale = !rms || td_ask_bool(t, "model.norm.scale"),

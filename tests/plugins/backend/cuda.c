@@ -7,6 +7,7 @@
 #include "base/file.h"
 #include "conformance/check.h"
 #include "tools/command.h"
+#include "tools/run_files.h"
 
 static char directory[64];
 
@@ -60,30 +61,10 @@ static void train(const char *backend, const char *name, const char *more)
     child_free(&c);
 }
 
-static char *file_of(const char *run, const char *name, size_t *size)
-{
-    char     path[300];
-    td_error e = { 0 };
-    char    *text;
-    snprintf(path, sizeof path, "%s/%s/%s", directory, run, name);
-    text = td_file_read(path, size, &e);
-    cr_assert(text, "%s", e.text);
-    return text;
-}
-
-static void expect_same_file(const char *one, const char *other, const char *name)
-{
-    size_t n, m;
-    char  *x = file_of(one, name, &n), *y = file_of(other, name, &m);
-    cr_expect(n == m && !memcmp(x, y, n), "'%s' differs between %s and %s", name, one, other);
-    free(x);
-    free(y);
-}
-
 /* The training losses of a run; returns how many. */
 static size_t losses_of(const char *run, double *at, size_t room)
 {
-    char  *text = file_of(run, "metrics.jsonl", NULL), *rest = text;
+    char  *text = run_file(directory, run, "metrics.jsonl", NULL), *rest = text;
     size_t n = 0;
     for (char *line; (line = strsep(&rest, "\n")) != NULL;) {
         json_t *j = json_loads(line, 0, NULL), *loss = json_object_get(j, "train/loss");
@@ -114,9 +95,10 @@ static void follow_the_cpu(const char *precision, double tolerance)
     for (int k = 0; k < 45; k++)
         cr_expect(fabs(host[k] - device[k]) <= tolerance * host[k],
                   "step %d: %.9g on the CPU, %.9g", k + 1, host[k], device[k]);
-    expect_same_file("first", "again", parameters);
-    expect_same_file("first", "halves", parameters);
-    expect_same_file("first", "halves", "checkpoints/step-00000045/optimizer.safetensors");
+    expect_same_in_runs(directory, "first", "again", parameters);
+    expect_same_in_runs(directory, "first", "halves", parameters);
+    expect_same_in_runs(directory, "first", "halves",
+                        "checkpoints/step-00000045/optimizer.safetensors");
 }
 
 Test(cuda, training_follows_the_cpu_and_repeats_itself) { follow_the_cpu("f32", 1e-5); }

@@ -11,22 +11,6 @@
 
 /* ---- starting them --------------------------------------------------------------------------- */
 
-/* The path of a program, as the shell would find it; NULL: there is none. */
-static char *find_program(const char *name)
-{
-    const char *path = getenv("PATH");
-    char       *copy = strdup(path ? path : ""), *rest = copy, *found = NULL;
-    for (char *directory; !found && rest && (directory = strsep(&rest, ":")) != NULL;) {
-        found = td_path_join(*directory ? directory : ".", name);
-        if (found && access(found, X_OK)) {
-            free(found);
-            found = NULL;
-        }
-    }
-    free(copy);
-    return found;
-}
-
 /* Open MPI refuses to start more processes than processors, and to be started by root, unless told
  * otherwise: both are harmless for a test of seconds. Its files go to `place`: in the directory that all
  * launchers of a user share, one that ends can remove what another is about to use. */
@@ -42,7 +26,7 @@ int td_ranks_prepare(td_ranks_start *s, int n, const char *directory, size_t tes
 {
     char    name[32], self[PATH_MAX];
     ssize_t length = readlink("/proc/self/exe", self, sizeof self - 1);
-    *s = (td_ranks_start){ .mpirun = find_program("mpirun") };
+    *s = (td_ranks_start){ .mpirun = td_program_find("mpirun") };
     snprintf(s->number, sizeof s->number, "%d", n);
     snprintf(name, sizeof name, "%zu.rank", test);
     s->out = td_path_join(directory, name);

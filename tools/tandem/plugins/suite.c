@@ -13,6 +13,7 @@
 
 #include "base/file.h"
 #include "check/check.h"
+#include "plugin/suggest.h"
 #include "plugins/here.h"
 #include "plugins/ranks.h"
 
@@ -200,6 +201,8 @@ static int check_loaded(td_suite *s, size_t load, td_error *error)
 static int run_module(td_suite *s, const char *path, td_error *error)
 {
     size_t load = s->count;
+    /* here, because what children log is shown only if a test fails */
+    td_warn_of_source(s->tool->log, path);
     if (add_job(s, path, "", TD_CHECK_LOAD, 1, error) || run_jobs(s, error) ||
         check_loaded(s, load, error))
         return error->code;

@@ -8,6 +8,7 @@
 #include "base/file.h"
 #include "guard.h"
 #include "report/report.h"
+#include "study/child.h"
 #include "study/mark.h"
 #include "study/request.h"
 #include "study/run.h"
@@ -46,11 +47,17 @@ static int exit_code(int number)
                               : TD_EXIT_REQUEUE;
 }
 
-/* Only calls that a handler may make. */
-static void end_at_once(int number)
+/* Removes the directory if it was made for this study and has nothing yet. Only calls that a handler
+ * may make. */
+static void unmake(void)
 {
     if (*made && !unlink(lock_made))
         rmdir(made); /* fails if it has anything else */
+}
+
+static void end_at_once(int number)
+{
+    unmake();
     if (write(STDERR_FILENO, at_once, strlen(at_once)) < 0)
         number = SIGHUP; /* nobody reads it */
     _exit(td_guard_end(exit_code(number)));
@@ -150,11 +157,25 @@ static int view_and_run(td_tool *t, td_matrix *m, const td_study_running *asked)
     return code;
 }
 
+/* For the cells that are still to be run. */
+static int check_launcher(td_tool *t, const td_matrix *m)
+{
+    td_error e = { 0 };
+    for (size_t k = 0; k < m->n; k++) {
+        const td_cell *c = &m->cells[k].cell;
+        if (c->processes > 1 && c->state != TD_CELL_DONE)
+            return td_launcher_check(c->processes, &e) ? td_tool_fail(t, &e) : TD_EXIT_OK;
+    }
+    return TD_EXIT_OK;
+}
+
 /* All checks come before the first change. If everything is done, nothing needs planning. */
 static int prepare(td_tool *t, td_matrix *m)
 {
     bool restart = td_tool_option(t, "--restart") != NULL;
     int  code = td_study_look(t, m, false, restart ? TD_PASS : TD_REFUSE);
+    if (!code)
+        code = check_launcher(t, m);
     if (!code && !all_done(m))
         code = td_study_plan(m);
     if (!code && restart)
@@ -215,6 +236,8 @@ static int run_matrix(td_tool *t, td_matrix *m, const td_study_running *asked)
         code = view_and_run(t, m, asked);
     if (code == TD_EXIT_OK || code == TD_EXIT_FAILED)
         code = report(t, m, changed, code);
+    else
+        unmake(); /* refused */
     close(lock);
     return code;
 }
