@@ -34,8 +34,7 @@ static inline unsigned td_cuda_grid(int64_t n, int64_t per_block)
  * launched by td_cuda_launch starts while the one in front of it ends.
  */
 
-/* The next kernel may start, too: a kernel whose blocks can wait beside those of others calls this
- * first. */
+/* Blocks of the next kernel may start beside this one's, where there is room. */
 __device__ inline void td_let_next()
 {
 #if __CUDA_ARCH__ >= 900
@@ -69,9 +68,9 @@ static inline bool td_cuda_overlaps(const td_cuda *cuda)
 #endif
 }
 
-/* Shared memory that a kernel may ask for, besides what is declared in it. Kernels overlap only on
- * multiprocessors that are divided into shared memory and cache in the same way, so all that begin
- * early ask for the same. Each kernel is prepared once. */
+/* Once for each kernel with dynamic shared memory: let it have all there is, in clusters of any size.
+ * Kernels overlap only on multiprocessors that are divided into shared memory and cache in the same
+ * way, so all of these ask for the same. */
 static inline int td_cuda_prepare(td_cuda *cuda, const void *kernel)
 {
     struct cudaFuncAttributes about;
@@ -83,7 +82,9 @@ static inline int td_cuda_prepare(td_cuda *cuda, const void *kernel)
         cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                              most - (int)about.sharedSizeBytes) ||
         cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout,
-                             cudaSharedmemCarveoutMaxShared))
+                             cudaSharedmemCarveoutMaxShared) ||
+        (td_cuda_overlaps(cuda) &&
+         cudaFuncSetAttribute(kernel, cudaFuncAttributeNonPortableClusterSizeAllowed, 1)))
         return TD_EIO;
     /* with a full list kernels are prepared again, which is only slower */
     if (cuda->n_prepared < TD_CUDA_PREPARED)
@@ -107,8 +108,9 @@ static inline int td_cuda_launch(td_cuda *cuda, dim3 grid, size_t shared, unsign
     if (td_cuda_overlaps(cuda)) {
         attributes[how.numAttrs].id = cudaLaunchAttributeProgrammaticStreamSerialization;
         attributes[how.numAttrs++].val.programmaticStreamSerializationAllowed = 1;
-        td_cuda_prepare(cuda, (const void *)kernel);
     }
+    if (shared && td_cuda_prepare(cuda, (const void *)kernel))
+        return TD_EIO;
     if (cluster > 1) {
         attributes[how.numAttrs].id = cudaLaunchAttributeClusterDimension;
         attributes[how.numAttrs].val.clusterDim.x = cluster;

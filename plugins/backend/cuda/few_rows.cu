@@ -6,13 +6,8 @@
 #include "kernels.h"
 
 enum {
-    MOST_ROWS = 32,
-    SINGLE = 16,  /* rows, for which a block has the whole inner dimension */
-    BLOCKS = 132, /* of which each should have something to do: a constant, as bits depend on it */
-    MOST_SPLIT = 8,
-    LEAST_TERMS = 256,    /* of a block */
-    MOST_TERMS = 1 << 30, /* their numbers have 32 bits, and so have those of columns */
-    MOST_SPAN = 8
+    MOST_ROWS = 16,
+    MOST_TERMS = 1 << 30 /* their numbers have 32 bits, and so have those of columns */
 };
 
 /* The distance between rows if it is the same throughout; -1: it is not. */
@@ -46,85 +41,29 @@ static bool has_columns(const td_view *b)
 
 #ifdef TD_CUDA_CORES
 
-/* How many blocks share the inner dimension: the fewest that keep nine of ten blocks busy, or as many
- * as there may be. */
-static int split_of(int units, int k)
-{
-    int split = 1;
-    for (;; split *= 2) {
-        int clusters = BLOCKS / split, rounds = (int)td_cuda_pieces(units, clusters);
-        int next = 2 * split;
-        if (10 * units >= 9 * rounds * clusters || next > MOST_SPLIT || k % (next * FEW_TERMS) ||
-            k / next < LEAST_TERMS)
-            return split;
-    }
-}
-
-/* All warps of a block have as many terms, if they can. */
-static void share_terms(few_args *a, int split)
-{
-    int pieces = a->k / split / FEW_TERMS;
-    a->split = split;
-    a->terms = a->k / split;
-    a->span = MOST_SPAN;
-    while (a->span > 1 && pieces % (a->span * FEW_WARPS))
-        a->span /= 2;
-    a->steps = (int)td_cuda_pieces(pieces, a->span * FEW_WARPS) * a->span;
-}
-
-/* How many clusters run at the same time: the multiprocessors that share a cluster are neighbours, of
- * which some remain. */
-static int clusters_of(td_cuda *cuda, const void *kernel, int split, size_t shared)
-{
-    int                 most = cuda->properties.multiProcessorCount / split, fit = most;
-    cudaLaunchAttribute cluster = {};
-    cudaLaunchConfig_t  how = {};
-    if (split == 1 || td_cuda_prepare(cuda, kernel))
-        return most;
-    cluster.id = cudaLaunchAttributeClusterDimension;
-    cluster.val.clusterDim.x = (unsigned)split;
-    cluster.val.clusterDim.y = cluster.val.clusterDim.z = 1;
-    how.gridDim = dim3((unsigned)(most * split));
-    how.blockDim = dim3(TD_CUDA_THREADS);
-    how.dynamicSmemBytes = shared;
-    how.attrs = &cluster;
-    how.numAttrs = 1;
-    if (cudaOccupancyMaxActiveClusters(&fit, kernel, &how) || fit < 1)
-        return most;
-    return fit < most ? fit : most;
-}
-
-template <int ROWS, int TILES, bool GATED, bool SPLIT> static int launch(td_cuda *cuda, few_args a)
+template <int ROWS, int TILES, bool GATED> static int launch(td_cuda *cuda, few_args a)
 {
     typedef few_shape<ROWS, TILES, GATED> shape;
     size_t                                shared = shape::BYTES;
-    int                                   clusters;
+    int                                   blocks = cuda->properties.multiProcessorCount;
     a.units = 0;
     for (int p = 0; p < FEW_PARTS && a.part[p].w; p++) {
         int units = (int)td_cuda_pieces(a.part[p].n, shape::UNIT);
         a.units = GATED ? units : a.units + units;
         a.part[p].end = a.units;
     }
-    share_terms(&a, SPLIT ? split_of(a.units, a.k) : 1);
+    a.steps = (int)td_cuda_pieces(a.k, FEW_TERMS * FEW_WARPS * shape::AT_ONCE) * shape::AT_ONCE;
     if (a.norm.in.data)
         shared += (size_t)a.m * (size_t)few_norm_row(a.k) * sizeof *a.x;
-    clusters = clusters_of(cuda, (const void *)few_rows<ROWS, TILES, GATED, SPLIT>, a.split,
-                           shared);
-    clusters = a.units < clusters ? a.units : clusters;
-    return td_cuda_launch(cuda, dim3((unsigned)(clusters * a.split)), shared, (unsigned)a.split,
-                          few_rows<ROWS, TILES, GATED, SPLIT>, a);
+    return td_cuda_launch(cuda, dim3((unsigned)(a.units < blocks ? a.units : blocks)), shared, 1,
+                          few_rows<ROWS, TILES, GATED>, a);
 }
 
 static int launch_any(td_cuda *cuda, const few_args &a)
 {
-    bool gated = a.gated.data;
-    if (a.m <= 8)
-        return gated ? launch<8, 2, true, false>(cuda, a) : launch<8, 1, false, false>(cuda, a);
-    if (a.m <= SINGLE)
-        return gated ? launch<SINGLE, 2, true, false>(cuda, a)
-                     : launch<SINGLE, 1, false, false>(cuda, a);
-    return gated ? launch<MOST_ROWS, 4, true, true>(cuda, a)
-                 : launch<MOST_ROWS, 4, false, true>(cuda, a);
+    if (a.gated.data)
+        return a.m <= 8 ? launch<8, 2, true>(cuda, a) : launch<MOST_ROWS, 2, true>(cuda, a);
+    return a.m <= 8 ? launch<8, 1, false>(cuda, a) : launch<MOST_ROWS, 1, false>(cuda, a);
 }
 
 /* Rows x, to be multiplied by matrices with k terms. */
@@ -196,7 +135,8 @@ static bool can_normalize(const td_call *call)
 {
     const td_view *x = &call->in[0], *y = td_cuda_out(call, 0);
     int64_t        rows = td_cuda_rows(x), width = td_cuda_last(x);
-    return y && !td_cuda_out(call, 1) && y->dtype == TD_BF16 && rows <= FEW_NORM_ROWS &&
+    int64_t        most = width <= FEW_NORM_MIDDLE ? FEW_NORM_ROWS : FEW_NORM_LONG_ROWS;
+    return y && !td_cuda_out(call, 1) && y->dtype == TD_BF16 && rows <= most &&
            width >= FEW_NORM_LEAST && width <= FEW_NORM_MOST && td_has_vector_steps(x) &&
            td_has_vector_steps(y) && has_rows(x, rows) && has_rows(y, rows);
 }

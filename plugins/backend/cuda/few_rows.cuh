@@ -9,18 +9,14 @@
  * agree on. The matrix does not depend on the kernels in front, so its first pieces are on their way
  * before these have ended.
  *
- * Sums are in float32: first of a warp, then over the warps in their order. With more than 16 rows, the
- * blocks of a cluster share the inner dimension, so that each reads less of the rows; their sums are
- * added in their order. So sums depend on nothing but the row, the column, the number of terms, the
- * numbers of columns, and whether there are more than 16 rows.
+ * Sums are in float32: first of a warp, then over the warps in their order. They depend on nothing
+ * but the row, the column and the number of terms.
  *
  * One launch serves several matrices that multiply the same rows. It can compute the RMSNorm that the
  * rows come from, and combine two products to a gated linear unit.
  */
 #ifndef TD_CUDA_FEW_ROWS_CUH
 #define TD_CUDA_FEW_ROWS_CUH
-
-#include <cooperative_groups.h>
 
 #include "activation.cuh"
 #include "device.cuh"
@@ -32,11 +28,11 @@ enum {
     FEW_WARPS = TD_CUDA_THREADS / 32,
     FEW_PARTS = 3,        /* matrices of a launch */
     FEW_AHEAD = 80 << 10, /* bytes of a block that are on their way: two blocks fit side by side */
-    FEW_AHEAD_ALONE = 128 << 10, /* the same, if they do not */
-    FEW_NORM_ROWS = 8,           /* that are normalized here, */
-    FEW_NORM_LEAST = 129,        /* of at least so many elements, and at most FEW_NORM_MOST */
-    FEW_NORM_MIDDLE = 1024,
-    FEW_NORM_MOST = 4096
+    FEW_NORM_LEAST = 129, /* elements of rows that are normalized here; */
+    FEW_NORM_MIDDLE = 1024, /* up to here by a warp each, */
+    FEW_NORM_MOST = 4096,   /* and up to here by a whole block, */
+    FEW_NORM_ROWS = 8,      /* so many rows of the former, */
+    FEW_NORM_LONG_ROWS = 2  /* and of the latter */
 };
 
 /* A matrix, and its product. */
@@ -58,10 +54,8 @@ typedef struct few_args {
     const uint16_t *x;
     int64_t         x_row;
     int             m, k, units;
-    int             split, terms; /* blocks that share the inner dimension, and the terms of each */
-    int             span;         /* times as many terms of a warp lie together: a power of two */
-    int             steps;        /* of a warp for a unit */
-    bool            fixed;        /* the matrices are */
+    int             steps; /* of a warp for a unit */
+    bool            fixed; /* the matrices are */
     few_part        part[FEW_PARTS];
     few_norm        norm;
     td_reals        gated; /* f(product 0) * product 1 */
@@ -73,23 +67,16 @@ typedef struct few_args {
  * 0, the other of matrix 1. */
 template <int ROWS, int TILES, bool GATED> struct few_shape {
     static constexpr int PIECES = 2 * TILES; /* of a thread in a step */
-    static constexpr int DEPTH = (ROWS > 16 ? FEW_AHEAD_ALONE : FEW_AHEAD) /
-                                 (PIECES * 16 * TD_CUDA_THREADS);
+    static constexpr int DEPTH = FEW_AHEAD / (PIECES * 16 * TD_CUDA_THREADS);
     static constexpr int COLUMNS = TILES * FEW_TILE;           /* of a unit, of all matrices */
     static constexpr int UNIT = GATED ? COLUMNS / 2 : COLUMNS; /* of one matrix */
     static constexpr int WIDTH = COLUMNS + 4;                  /* 4: rows start in other banks */
     static constexpr int SUMS = FEW_WARPS * ROWS * WIDTH;      /* floats */
     static constexpr int BYTES = DEPTH * PIECES * 16 * TD_CUDA_THREADS + SUMS * 4;
     static constexpr int HALVES = ROWS / 8; /* groups of 8 rows */
+    /* steps whose part of the rows is read at the same time, while those before are computed */
+    static constexpr int AT_ONCE = 2;
 };
-
-/* The blocks of a unit follow each other. */
-__device__ inline int few_rank(const few_args &a) { return (int)blockIdx.x % a.split; }
-__device__ inline int few_first_unit(const few_args &a) { return (int)blockIdx.x / a.split; }
-__device__ inline int few_next_unit(const few_args &a, int unit)
-{
-    return unit + (int)gridDim.x / a.split;
-}
 
 /* The distance of rows in shared memory: they begin in different banks. */
 __host__ __device__ inline int few_norm_row(int k) { return k + FEW_TERMS; }
@@ -107,12 +94,11 @@ __device__ inline void few_copy(uint4 *to, const uint16_t *from, bool there)
 #endif
 }
 
-/* Where a warp's n-th terms begin, in its block's part: it has `span` times FEW_TERMS that lie together, then those that
- * are as many times the warps further on. */
-__device__ inline int few_term(const few_args &a, int n)
+/* Where a warp's n-th terms begin. The warps of a block have neighbouring terms
+ * and keep about the same pace, so that memory is read in stretches of 512 bytes. */
+__device__ inline int few_term(int n)
 {
-    int within = n & (a.span - 1), round = (n - within) * FEW_WARPS;
-    return (round + (int)threadIdx.x / 32 * a.span + within) * FEW_TERMS;
+    return (n * FEW_WARPS + (int)threadIdx.x / 32) * FEW_TERMS;
 }
 
 /* What a thread will copy next. Of each tile it has columns g and g + 8, where g = lane / 4, and of
@@ -125,7 +111,7 @@ template <class SHAPE, bool GATED> struct few_reader {
     __device__ inline void find(const few_args &a)
     {
         constexpr int OF_PART = GATED ? SHAPE::PIECES / 2 : SHAPE::PIECES;
-        int           part = few_rank(a) * a.terms + (int)threadIdx.x % 4 * FEW_PIECE;
+        int           part = (int)threadIdx.x % 4 * FEW_PIECE;
         int           g = threadIdx.x % 32 / 4, p = 0, first;
         while (!GATED && unit >= a.part[p].end)
             p++;
@@ -138,7 +124,7 @@ template <class SHAPE, bool GATED> struct few_reader {
         }
     }
 
-    __device__ inline few_reader(const few_args &a) : unit(few_first_unit(a)), step(0) { find(a); }
+    __device__ inline few_reader(const few_args &a) : unit((int)blockIdx.x), step(0) { find(a); }
 
     /* A step's pieces to `to`; nothing after the last. A group each time, so that groups can be
      * counted. */
@@ -146,13 +132,13 @@ template <class SHAPE, bool GATED> struct few_reader {
     {
 #if __CUDA_ARCH__ >= 900
         if (unit < a.units) {
-            int term = few_term(a, step);
+            int term = few_term(step);
 #pragma unroll
             for (int j = 0; j < SHAPE::PIECES; j++)
-                few_copy(to + j * TD_CUDA_THREADS, at[j] + term, term < a.terms);
+                few_copy(to + j * TD_CUDA_THREADS, at[j] + term, term < a.k);
             if (++step == a.steps) {
                 step = 0;
-                unit = few_next_unit(a, unit);
+                unit += (int)gridDim.x;
                 if (unit < a.units)
                     find(a);
             }
@@ -173,56 +159,75 @@ template <int HALVES> struct few_rows_of {
 #pragma unroll
         for (int i = 0; i < HALVES; i++)
             at[i] = x + min(8 * i + (int)threadIdx.x % 32 / 4, a.m - 1) * row +
-                    few_rank(a) * a.terms + threadIdx.x % 4 * FEW_PIECE;
+                    threadIdx.x % 4 * FEW_PIECE;
     }
 
-    __device__ inline void load(uint4 (&to)[HALVES], const few_args &a, int n) const
+    /* For the warp's steps from the n-th on. */
+    template <int STEPS>
+    __device__ inline void load(uint4 (&to)[STEPS][HALVES], const few_args &a, int n) const
     {
-        int term = few_term(a, n);
 #pragma unroll
-        for (int i = 0; i < HALVES; i++)
-            to[i] = term < a.terms ? *(const uint4 *)(at[i] + term) : uint4();
+        for (int s = 0; s < STEPS; s++) {
+            int term = few_term(n + s);
+#pragma unroll
+            for (int i = 0; i < HALVES; i++)
+                to[s][i] = term < a.k ? *(const uint4 *)(at[i] + term) : uint4();
+        }
     }
 };
 
-/* The sum of the squares of a row, in the order in which norm.cu adds them: it has 32 threads or
- * 256, that is, 8 times a warp. */
-__device__ inline float few_square(const few_args &a, int64_t row)
+/* Sum over the LANES threads that have a row, as in norm.cu. */
+template <int LANES> __device__ inline float few_norm_sum(float x)
 {
-    int   warps = a.k <= FEW_NORM_MIDDLE ? 1 : FEW_WARPS, lane = threadIdx.x % 32;
-    float all = 0;
-    for (int w = 0; w < warps; w++) {
-        float square = 0, x[TD_VECTOR_F32];
-        for (int e = (lane + 32 * w) * TD_VECTOR_F32; e < a.k; e += 32 * warps * TD_VECTOR_F32) {
-            td_get_some<TD_VECTOR_F32>(a.norm.in, row + e, x);
-#pragma unroll
-            for (int j = 0; j < TD_VECTOR_F32; j++)
-                square += x[j] * x[j];
-        }
+    if constexpr (LANES > 32)
+        return td_block_sum(x);
+    else {
         for (int k = 16; k > 0; k /= 2)
-            square += __shfl_xor_sync(0xffffffffu, square, k);
-        all = w ? all + square : square;
+            x += __shfl_xor_sync(0xffffffffu, x, k);
+        return x;
     }
-    return all;
 }
 
-/* Normalize the rows into shared memory, a warp each. One block stores them, too, if others read
- * them. */
+/* Normalize the rows into shared memory with the threads and the order of norm.cu: LANES of them have a
+ * row of at most LANES * ROUNDS vectors. One block stores them, too, if others read them. */
+template <int LANES, int ROUNDS>
 __device__ inline void few_normalize(const few_args &a, uint16_t *to)
 {
     const few_norm &n = a.norm;
-    for (int r = threadIdx.x / 32; r < a.m; r += FEW_WARPS) {
-        float root = 1 / sqrtf(few_square(a, r * n.in_row) / (float)a.k + n.eps);
-        for (int e = threadIdx.x % 32 * TD_VECTOR_F32; e < a.k; e += 32 * TD_VECTOR_F32) {
-            td_reals rows = { to, true };
-            float    x[TD_VECTOR_F32];
-            td_get_some<TD_VECTOR_F32>(n.in, r * n.in_row + e, x);
+    td_reals        rows = { to, true };
+    int             lane = (int)threadIdx.x % LANES;
+    float           x[ROUNDS][TD_VECTOR_F32], w[ROUNDS][TD_VECTOR_F32], square, root;
+    for (int r = (int)threadIdx.x / LANES; r < a.m; r += TD_CUDA_THREADS / LANES) {
+        square = 0;
+        /* all is on its way before the first of it is used */
+#pragma unroll
+        for (int i = 0; i < ROUNDS; i++) {
+            int e = (lane + i * LANES) * TD_VECTOR_F32;
+#pragma unroll
+            for (int j = 0; j < TD_VECTOR_F32; j++) {
+                x[i][j] = 0;
+                w[i][j] = e < a.k && n.weight.data ? td_get(n.weight, e + j) : 1;
+            }
+            if (e < a.k)
+                td_get_some<TD_VECTOR_F32>(n.in, r * n.in_row + e, x[i]);
+        }
+#pragma unroll
+        for (int i = 0; i < ROUNDS; i++)
 #pragma unroll
             for (int j = 0; j < TD_VECTOR_F32; j++)
-                x[j] = x[j] * root * (n.weight.data ? td_get(n.weight, e + j) : 1) + 0.0f;
-            td_set_some<TD_VECTOR_F32>(rows, r * few_norm_row(a.k) + e, x);
+                square += x[i][j] * x[i][j];
+        root = 1 / sqrtf(few_norm_sum<LANES>(square) / (float)a.k + n.eps);
+#pragma unroll
+        for (int i = 0; i < ROUNDS; i++) {
+            int e = (lane + i * LANES) * TD_VECTOR_F32;
+            if (e >= a.k)
+                continue;
+#pragma unroll
+            for (int j = 0; j < TD_VECTOR_F32; j++)
+                x[i][j] = x[i][j] * root * w[i][j] + 0.0f;
+            td_set_some<TD_VECTOR_F32>(rows, r * few_norm_row(a.k) + e, x[i]);
             if (n.out.data && blockIdx.x == 0)
-                td_set_some<TD_VECTOR_F32>(n.out, r * n.out_row + e, x);
+                td_set_some<TD_VECTOR_F32>(n.out, r * n.out_row + e, x[i]);
         }
     }
     __syncthreads();
@@ -273,66 +278,46 @@ __device__ inline void few_put(float *sums, const float (&d)[TILES][SHAPE::HALVE
                     d[i][h][k];
 }
 
-/* Add up the warps of a block, in place of the first's sums. */
-template <class SHAPE> __device__ inline void few_join_warps(const few_args &a, float *sums)
+/* The sum over all warps. */
+template <class SHAPE> __device__ inline float few_sum(const float *sums, int r, int c)
 {
-    for (int e = threadIdx.x; e < a.m * SHAPE::COLUMNS; e += TD_CUDA_THREADS) {
-        float *at = sums + e / SHAPE::COLUMNS * SHAPE::WIDTH + e % SHAPE::COLUMNS, sum = 0;
+    float sum = 0;
 #pragma unroll
-        for (int w = 0; w < FEW_WARPS; w++)
-            sum += at[w * (SHAPE::SUMS / FEW_WARPS)];
-        *at = sum;
-    }
-}
-
-/* The sum over all warps; SPLIT: over all blocks, each of which has joined its warps. */
-template <class SHAPE, bool SPLIT>
-__device__ inline float few_sum(const few_args &a, float *sums, int r, int c)
-{
-    float *at = sums + r * SHAPE::WIDTH + c, sum = 0;
-    if constexpr (SPLIT) {
-        cooperative_groups::cluster_group cluster = cooperative_groups::this_cluster();
-        for (int k = 0; k < a.split; k++)
-            sum += *cluster.map_shared_rank(at, k);
-    } else {
-#pragma unroll
-        for (int w = 0; w < FEW_WARPS; w++)
-            sum += at[w * (SHAPE::SUMS / FEW_WARPS)];
-    }
+    for (int w = 0; w < FEW_WARPS; w++)
+        sum += sums[w * (SHAPE::SUMS / FEW_WARPS) + r * SHAPE::WIDTH + c];
     return sum;
 }
 
-/* A unit's products, plus the summand if there is one. The blocks of a unit share its elements. */
-template <class SHAPE, bool SPLIT>
-__device__ inline void few_store(const few_args &a, float *sums, int unit)
+/* A unit's products, plus the summand if there is one. */
+template <class SHAPE> __device__ inline void few_store(const few_args &a, float *sums, int unit)
 {
-    int p = 0, first, e = few_rank(a) * TD_CUDA_THREADS + (int)threadIdx.x;
+    int p = 0, first, e = (int)threadIdx.x;
     while (unit >= a.part[p].end)
         p++;
     first = (p ? unit - a.part[p - 1].end : unit) * SHAPE::UNIT;
     const few_part &to = a.part[p];
-    for (; e < a.m * SHAPE::UNIT; e += a.split * TD_CUDA_THREADS) {
+    for (; e < a.m * SHAPE::UNIT; e += TD_CUDA_THREADS) {
         int   r = e / SHAPE::UNIT, c = e % SHAPE::UNIT, n = first + c;
         float more = to.acc.data && n < to.n ? td_get(to.acc, r * to.acc_row + n) : 0;
-        float sum = few_sum<SHAPE, SPLIT>(a, sums, r, c);
+        float sum = few_sum<SHAPE>(sums, r, c);
         if (n < to.n)
             td_set(to.y, r * to.y_row + n, to.acc.data ? sum + more : sum);
     }
 }
 
 /* The same for a gated linear unit, of products that are rounded as if they had been stored. */
-template <class SHAPE, bool SPLIT>
+template <class SHAPE>
 __device__ inline void few_store_gated(const few_args &a, float *sums, int unit)
 {
     const few_part &gate = a.part[0], &up = a.part[1];
-    int             e = few_rank(a) * TD_CUDA_THREADS + (int)threadIdx.x;
-    for (; e < a.m * SHAPE::UNIT; e += a.split * TD_CUDA_THREADS) {
+    int             e = (int)threadIdx.x;
+    for (; e < a.m * SHAPE::UNIT; e += TD_CUDA_THREADS) {
         int   r = e / SHAPE::UNIT, c = e % SHAPE::UNIT, n = unit * SHAPE::UNIT + c;
         float x, y;
         if (n >= gate.n)
             continue;
-        x = td_rounded(few_sum<SHAPE, SPLIT>(a, sums, r, c), gate.y.narrow);
-        y = td_rounded(few_sum<SHAPE, SPLIT>(a, sums, r, SHAPE::UNIT + c), up.y.narrow);
+        x = td_rounded(few_sum<SHAPE>(sums, r, c), gate.y.narrow);
+        y = td_rounded(few_sum<SHAPE>(sums, r, SHAPE::UNIT + c), up.y.narrow);
         td_set(a.gated, r * a.gated_row + n, value(x, a.activation) * y);
         if (gate.y.data)
             td_set(gate.y, r * gate.y_row + n, x);
@@ -341,34 +326,8 @@ __device__ inline void few_store_gated(const few_args &a, float *sums, int unit)
     }
 }
 
-/* Wait for all that share a unit. */
-template <bool SPLIT> __device__ inline void few_meet()
-{
-    if constexpr (SPLIT)
-        cooperative_groups::this_cluster().sync();
-    else
-        __syncthreads();
-}
-
-/* From the warps' sums to a unit's results; afterwards their memory is free again. */
-template <class SHAPE, bool GATED, bool SPLIT>
-__device__ inline void few_finish(const few_args &a, float *sums, int unit)
-{
-    __syncthreads();
-    if constexpr (SPLIT) {
-        few_join_warps<SHAPE>(a, sums);
-        few_meet<SPLIT>();
-    }
-    if constexpr (GATED)
-        few_store_gated<SHAPE, SPLIT>(a, sums, unit);
-    else
-        few_store<SHAPE, SPLIT>(a, sums, unit);
-    few_meet<SPLIT>();
-}
-
-template <int ROWS, int TILES, bool GATED, bool SPLIT>
-__global__ void __launch_bounds__(TD_CUDA_THREADS, SPLIT ? 1 : 2)
-    few_rows(const __grid_constant__ few_args a)
+template <int ROWS, int TILES, bool GATED>
+__global__ void __launch_bounds__(TD_CUDA_THREADS, 2) few_rows(const __grid_constant__ few_args a)
 {
 #if __CUDA_ARCH__ >= 900
     typedef few_shape<ROWS, TILES, GATED> shape;
@@ -377,36 +336,50 @@ __global__ void __launch_bounds__(TD_CUDA_THREADS, SPLIT ? 1 : 2)
     float                                *sums = (float *)(shared + shape::DEPTH * SLOT);
     uint16_t                             *normal = (uint16_t *)(sums + shape::SUMS);
     uint4                                *slots = shared + threadIdx.x;
-    uint4                                 now[shape::HALVES], next[shape::HALVES];
-    few_reader<shape, GATED>              reader(a);
-    int                                   slot = 0;
+    uint4 now[shape::AT_ONCE][shape::HALVES], next[shape::AT_ONCE][shape::HALVES];
+    few_reader<shape, GATED> reader(a);
+    int                      slot = 0;
 
-    td_let_next();
     if (!a.fixed)
         td_wait();
     for (int k = 0; k < shape::DEPTH; k++)
         reader.copy(a, slots + k * SLOT);
     td_wait();
-    if (a.norm.in.data)
-        few_normalize(a, normal);
+    if (a.norm.in.data && a.k <= FEW_NORM_MIDDLE)
+        few_normalize<32, 8>(a, normal);
+    else if (a.norm.in.data)
+        few_normalize<TD_CUDA_THREADS, 4>(a, normal);
     few_rows_of<shape::HALVES> rows(a, a.norm.in.data ? normal : a.x,
                                     a.norm.in.data ? few_norm_row(a.k) : a.x_row);
     rows.load(now, a, 0);
-    for (int unit = few_first_unit(a); unit < a.units; unit = few_next_unit(a, unit)) {
+    for (int unit = (int)blockIdx.x; unit < a.units; unit += (int)gridDim.x) {
         float d[TILES][shape::HALVES][4] = {};
-        for (int n = 0; n < a.steps; n++) {
-            rows.load(next, a, n + 1 < a.steps ? n + 1 : 0);
-            /* all groups but the newest have arrived, so the oldest, which is read now, is there */
-            asm volatile("cp.async.wait_group %0;" ::"n"(shape::DEPTH - 1) : "memory");
-            few_add<TILES, shape::HALVES>(d, slots + slot * SLOT, now);
-            reader.copy(a, slots + slot * SLOT);
-            slot = slot + 1 == shape::DEPTH ? 0 : slot + 1;
+        for (int n = 0; n < a.steps; n += shape::AT_ONCE) {
+            rows.load(next, a, n + shape::AT_ONCE < a.steps ? n + shape::AT_ONCE : 0);
 #pragma unroll
-            for (int h = 0; h < shape::HALVES; h++)
-                now[h] = next[h];
+            for (int k = 0; k < shape::AT_ONCE; k++) {
+                /* the next kernel's first pieces may follow this one's last */
+                if (reader.unit >= a.units)
+                    td_let_next();
+                /* all groups but the newest have arrived: so the oldest, which is read now, has */
+                asm volatile("cp.async.wait_group %0;" ::"n"(shape::DEPTH - 1) : "memory");
+                few_add<TILES, shape::HALVES>(d, slots + slot * SLOT, now[k]);
+                reader.copy(a, slots + slot * SLOT);
+                slot = slot + 1 == shape::DEPTH ? 0 : slot + 1;
+            }
+#pragma unroll
+            for (int k = 0; k < shape::AT_ONCE; k++)
+#pragma unroll
+                for (int h = 0; h < shape::HALVES; h++)
+                    now[k][h] = next[k][h];
         }
         few_put<shape, TILES>(sums, d);
-        few_finish<shape, GATED, SPLIT>(a, sums, unit);
+        __syncthreads();
+        if constexpr (GATED)
+            few_store_gated<shape>(a, sums, unit);
+        else
+            few_store<shape>(a, sums, unit);
+        __syncthreads(); /* the sums have been read before the next unit's replace them */
     }
 #endif
 }

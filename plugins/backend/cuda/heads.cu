@@ -15,7 +15,8 @@ enum {
     LANES = 16,
     WIDEST = LANES * TD_VECTOR,
     ROWS = TD_CUDA_THREADS / LANES, /* of a block */
-    MOST_JOBS = 3
+    MOST_JOBS = 3,
+    MOST_ROWS = 1 << 14 /* of a call: more keep the GPU busy for longer than it takes to start */
 };
 
 /* Where the rows of [B, H, T, E] are; at.data is NULL: absent, or not to be stored. */
@@ -49,7 +50,7 @@ typedef struct head_args {
 typedef struct part {
     int   b, h, t, e;
     bool  there;
-    float x[TD_VECTOR];
+    float x[TD_VECTOR], cosine[TD_VECTOR], sine[TD_VECTOR];
 } part;
 
 __device__ inline int64_t row_at(const row_axes &x, const part &p)
@@ -70,6 +71,12 @@ __device__ inline part part_of(const job &j, int first_block)
     p.b = r / j.heads / j.tokens;
     if (p.there)
         td_get_some<TD_VECTOR>(j.in.at, row_at(j.in, p) + p.e, p.x);
+    /* both halves of a head have the same angles; they are on their way before a norm is computed */
+    if (p.there && j.rotates) {
+        int e = p.e % (j.width / 2);
+        td_get_some<TD_VECTOR>(j.cosine.at, row_at(j.cosine, p) + e, p.cosine);
+        td_get_some<TD_VECTOR>(j.sine.at, row_at(j.sine, p) + e, p.sine);
+    }
     return p;
 }
 
@@ -104,20 +111,14 @@ __device__ inline void normalize(const job &j, part &p)
 /* The other half of a head is in other threads. */
 __device__ inline void turn(const job &j, part &p)
 {
-    int   half = j.width / 2, lane = (int)threadIdx.x % LANES, apart = half / TD_VECTOR;
-    bool  second = p.e >= half;
-    int   e = second ? p.e - half : p.e;
-    float cosine[TD_VECTOR] = {}, sine[TD_VECTOR] = {};
-    if (p.there) {
-        td_get_some<TD_VECTOR>(j.cosine.at, row_at(j.cosine, p) + e, cosine);
-        td_get_some<TD_VECTOR>(j.sine.at, row_at(j.sine, p) + e, sine);
-    }
+    int  half = j.width / 2, lane = (int)threadIdx.x % LANES, apart = half / TD_VECTOR;
+    bool second = p.e >= half;
 #pragma unroll
     for (int k = 0; k < TD_VECTOR; k++) {
-        float s = j.sign * sine[k];
+        float s = j.sign * p.sine[k];
         float other = __shfl_sync(0xffffffffu, p.x[k], second ? lane - apart : lane + apart, LANES);
-        p.x[k] = second ? td_second_turned(other, p.x[k], cosine[k], s)
-                        : td_first_turned(p.x[k], other, cosine[k], s);
+        p.x[k] = second ? td_second_turned(other, p.x[k], p.cosine[k], s)
+                        : td_first_turned(p.x[k], other, p.cosine[k], s);
     }
     put(j.rotated, p);
 }
@@ -148,20 +149,19 @@ __device__ inline void append(const job &j, part &p)
 __global__ void __launch_bounds__(TD_CUDA_THREADS) heads(const __grid_constant__ head_args a)
 {
     int n = 0;
-    td_begin();
     while ((int)blockIdx.x >= a.jobs[n].end)
         n++;
     const job &j = a.jobs[n];
-    part       p = part_of(j, n ? a.jobs[n - 1].end : 0);
+    td_begin();
+    part p = part_of(j, n ? a.jobs[n - 1].end : 0);
+    bool room = j.appends && has_room(j);
     if (j.norms)
         normalize(j, p);
     if (j.rotates)
         turn(j, p);
-    if (!j.appends)
-        return;
-    if (has_room(j))
+    if (room)
         append(j, p);
-    else if (threadIdx.x == 0)
+    else if (j.appends && threadIdx.x == 0)
         *a.fault = 1;
 }
 
@@ -202,11 +202,16 @@ static row_axes angles_of(const td_view *v)
     return x;
 }
 
-/* Rows of bf16 that threads can hold, and that can be counted in 32 bits. */
+/* Rows of bf16 that threads can hold. */
 static bool are_heads(const td_view *v)
 {
     return v && v->rank == 4 && v->dtype == TD_BF16 && v->dim[3] > 0 && v->dim[3] <= WIDEST &&
-           td_has_vector_steps(v) && td_cuda_rows(v) > 0 && td_cuda_rows(v) < 1 << 30;
+           td_has_vector_steps(v) && v->dim[2] < 1 << 30;
+}
+
+static bool are_few(const td_view *v)
+{
+    return td_cuda_rows(v) > 0 && td_cuda_rows(v) <= MOST_ROWS;
 }
 
 static bool same_place(const td_view *x, const td_view *y)
@@ -236,7 +241,7 @@ static job *job_for(plan *p, const td_call *const *calls, int k, const td_view *
     for (int n = 0; n < p->jobs; n++)
         if (p->last[n] && same_place(p->last[n], x))
             return &p->args.jobs[n];
-    if (p->jobs == MOST_JOBS || is_written(calls, k, x))
+    if (p->jobs == MOST_JOBS || !are_few(x) || is_written(calls, k, x))
         return NULL;
     job *j = &p->args.jobs[p->jobs++];
     j->heads = (int)x->dim[1];
