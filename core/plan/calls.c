@@ -108,6 +108,7 @@ static td_kernel_call *new_call(td_plan *p, const td_kernel *kernel, const td_no
     c->kernel = kernel;
     c->node = n;
     c->workspace = -1;
+    c->together = 1;
     c->call.services = p->device.services;
     c->call.backend = p->device.state;
     memset(c->in, -1, sizeof c->in); /* all bytes 0xff: every int32_t is -1, absent */

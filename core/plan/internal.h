@@ -8,6 +8,7 @@
  *     calls.c    one node as one kernel call, with the copies that the kernel needs
  *     layout.c   strides: movements as views, the layout of an output
  *     windows.c  other processes' parameters and gradients, which are here for some of the calls
+ *     fuse.c     after that: calls that the backend computes together
  *     place.c    after that: storages share memory where they may, and get offsets in the arena
  *     precision.c  what is called and stored in bf16
  *     run.c      binding memory, inputs, running, results
@@ -60,6 +61,9 @@ typedef struct td_kernel_call {
     int32_t          out[TD_MAX_OUTPUTS];
     int64_t          in_offset[TD_MAX_INPUTS], out_offset[TD_MAX_OUTPUTS]; /* elements */
     int32_t          workspace;                                            /* storage; -1: none */
+    const td_fusion *fusion;   /* computes the call and its neighbours; NULL: the kernel does */
+    int32_t          together; /* calls that are computed here: 1, or those of the fusion; 0: it was
+                                  computed with one before */
     bool             dropped; /* an assignment whose value was computed in the state itself */
     double           seconds; /* profile: over `runs` runs */
     int64_t          runs;
@@ -225,6 +229,11 @@ bool    td_view_same(const td_view *, const td_view *); /* dims, strides and dty
 bool    td_view_reshape(const td_view *, const td_tensor *to, td_view *out);
 /* A view without gaps of the dims of `dims`, with axes in the order of `order_of`'s strides. */
 td_view td_view_like(const td_view *order_of, const td_tensor *dims);
+
+/* ---- fuse.c ---------------------------------------------------------------------------------- */
+
+/* Choose which calls are computed together; storages live accordingly longer. */
+void td_plan_fuse(td_plan *);
 
 /* ---- place.c --------------------------------------------------------------------------------- */
 

@@ -42,7 +42,8 @@ static bool may_overwrite(const td_plan *p, int32_t index, int k, int o, bool el
 {
     const td_kernel_call *c = p->calls[index];
     int32_t               in, out;
-    if (c->in[k] < 0 || c->out[o] < 0)
+    /* calls that are computed together read and write in any order */
+    if (c->in[k] < 0 || c->out[o] < 0 || c->fusion)
         return false;
     in = td_storage_root(p, c->in[k]);
     out = td_storage_root(p, c->out[o]);

@@ -291,6 +291,8 @@ td_plan *td_plan_new(td_graph *graph, td_tensor *const *roots, size_t n, const t
     if (!td_graph_error(graph, &p->error) && !td_plan_find_kernels(p, &p->error))
         plan_nodes(p);
     if (!p->error.code)
+        td_plan_fuse(p);
+    if (!p->error.code)
         td_plan_cut_windows(p);
     if (!p->error.code) {
         td_plan_merge_storages(p);

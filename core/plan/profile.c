@@ -60,18 +60,19 @@ size_t td_plan_profile_rows(const td_plan *p, td_profile_row *rows, size_t room)
     size_t n = 0;
     for (int32_t i = 0; i < p->n_calls; i++) {
         const td_kernel_call *c = p->calls[i];
+        const char           *name = c->fusion ? c->fusion->name : c->kernel->op;
         td_flops              f = call_flops(c);
         size_t                k = 0; /* the op's row: few enough ops for a linear search */
         if (c->dropped)
             continue;
-        while (k < n && strcmp(rows[k].op, c->kernel->op))
+        while (k < n && strcmp(rows[k].op, name))
             k++;
         if (k == room)
             continue;
         if (k == n)
-            rows[n++] = (td_profile_row){ .op = c->kernel->op };
+            rows[n++] = (td_profile_row){ .op = name };
         rows[k].seconds += c->seconds;
-        rows[k].calls += c->runs;
+        rows[k].calls += c->together ? c->runs : 0;
         rows[k].flops += (double)c->runs * (f.matmul + f.elementwise);
         rows[k].bytes += (double)c->runs * call_bytes(c);
     }

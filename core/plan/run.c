@@ -261,13 +261,15 @@ static void set_addresses(td_plan *p, td_kernel_call *c)
     c->call.workspace = c->workspace < 0 ? NULL : address(p, c->workspace, 0, TD_F32);
 }
 
-/* The layouts that the kernel prefers for the parameters it reads. */
+/* The layouts that the kernel prefers for the parameters it reads; these do not change. */
 static int prepare_parameters(const td_plan *p, td_kernel_call *c, td_error *error)
 {
     for (int k = 0; k < c->call.n_in; k++) {
         const td_storage *s = c->in[k] < 0 ? NULL : &p->storages[td_storage_root(p, c->in[k])];
-        if (s && s->kind == TD_STORAGE_VARIABLE && s->leaf->variable->kind == TD_VARIABLE_PARAM &&
-            td_prepare(p->device.prepared, c->kernel, s->leaf->variable, &c->call, k, error))
+        if (!s || s->kind != TD_STORAGE_VARIABLE || s->leaf->variable->kind != TD_VARIABLE_PARAM)
+            continue;
+        c->call.fixed |= 1u << k;
+        if (td_prepare(p->device.prepared, c->kernel, s->leaf->variable, &c->call, k, error))
             return td_failed(error, TD_ENOMEM);
     }
     return 0;
@@ -396,30 +398,45 @@ static int call_failed(const td_plan *p, const td_kernel_call *c, int code, td_e
     return code;
 }
 
-static int run_call(td_plan *p, td_kernel_call *c, td_error *error)
+/* The fusion of calls[0] and its neighbours. */
+static int run_fusion(td_kernel_call *const *calls)
 {
-    td_hook hook = { .plugin = &p->device.backend->plugin,
-                     .name = c->kernel->op,
-                     .where = c->kernel, /* another module may add kernels to the backend */
-                     .what = "kernel",
-                     .quick = true };
-    int     code;
+    const td_call   *list[TD_MOST_FUSED];
+    const td_kernel *kernels[TD_MOST_FUSED];
+    for (int32_t k = 0; k < calls[0]->together; k++) {
+        list[k] = &calls[k]->call;
+        kernels[k] = calls[k]->kernel;
+    }
+    return calls[0]->fusion->run(list, kernels, calls[0]->together);
+}
+
+/* The first of these calls, and those that are computed with it. */
+static int run_call(td_plan *p, td_kernel_call *const *calls, td_error *error)
+{
+    td_kernel_call *c = calls[0];
+    td_hook         hook = { .plugin = &p->device.backend->plugin,
+                             .name = c->fusion ? c->fusion->name : c->kernel->op,
+                             .where = c->kernel, /* another module may add kernels to the backend */
+                             .what = "kernel",
+                             .quick = true };
+    int             code;
     td_hook_enter(&hook);
-    code = c->kernel->run(&c->call);
+    code = c->fusion ? run_fusion(calls) : c->kernel->run(&c->call);
     td_hook_leave(&hook);
     return code ? call_failed(p, c, code, error) : 0;
 }
 
 /* The same, timed. Without the sync a call would be charged for the calls queued before it. */
-static int profile_call(td_plan *p, td_kernel_call *c, td_error *error)
+static int profile_call(td_plan *p, td_kernel_call *const *calls, td_error *error)
 {
     const td_backend *b = p->device.backend;
     double            start = td_now();
-    int               code = run_call(p, c, error);
+    int               code = run_call(p, calls, error);
     if (b->sync)
         TD_HOOK_QUICK(b, sync, p->device.state);
-    c->seconds += td_now() - start;
-    c->runs++;
+    calls[0]->seconds += td_now() - start;
+    for (int32_t k = 0; k < calls[0]->together; k++)
+        calls[k]->runs++;
     return code;
 }
 
@@ -431,8 +448,8 @@ static int run_calls(td_plan *p, int32_t from, int32_t to, td_error *error)
     int     code = 0;
     td_hook_enter(&all);
     for (int32_t i = from; i < to && !code; i++) {
-        td_kernel_call *c = p->calls[i];
-        if (!c->dropped)
+        td_kernel_call *const *c = &p->calls[i];
+        if (!c[0]->dropped && c[0]->together)
             code = p->profile ? profile_call(p, c, error) : run_call(p, c, error);
     }
     td_hook_leave(&all);

@@ -197,6 +197,26 @@ static int check_table(const char *path, const td_plugin *p, const td_option *ta
 
 /* ---- hooks ----------------------------------------------------------------------------------- */
 
+/* What calls are computed together, if the module was built against headers that have this. */
+static int check_fusions(const char *path, const td_kernels *k, td_error *error)
+{
+    if (k->plugin.size < sizeof *k)
+        return 0;
+    for (size_t i = 0; i < k->n_fusions; i++) {
+        if (k->fusions[i].size != sizeof(td_fusion))
+            return td_fail(error, TD_EPLUGIN,
+                           "'%s': kernels '%s': fusion %zu declares a size of %zu bytes; expected "
+                           "%zu: rebuild it against this tandem's headers, with .size = "
+                           "sizeof(td_fusion)",
+                           path, k->plugin.name, i, k->fusions[i].size, sizeof(td_fusion));
+        if (!k->fusions[i].name || !k->fusions[i].takes || !k->fusions[i].run)
+            return td_fail(error, TD_EPLUGIN,
+                           "'%s': kernels '%s': fusion %zu lacks a name, `takes` or `run`", path,
+                           k->plugin.name, i);
+    }
+    return 0;
+}
+
 /* Rows are an array of the module's, indexed by the host: unlike structs that are copied, rows must
  * have exactly the host's size. */
 static int check_kernels(const char *path, const td_kernels *k, td_error *error)
@@ -213,7 +233,7 @@ static int check_kernels(const char *path, const td_kernels *k, td_error *error)
                            "'%s': kernels '%s': row %zu lacks an op or a function to run", path,
                            k->plugin.name, i);
     }
-    return 0;
+    return check_fusions(path, k, error);
 }
 
 /* The graph and the planner keep arrays of these sizes, and move and merge nodes by these flags. */

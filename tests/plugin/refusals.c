@@ -63,6 +63,8 @@ static const refusal refusals[] = {
     { "comm-no-wait.so", "comm 'fixture' names a backend, but lacks a hook for its memory" },
     { "kernel-size.so", "kernels 'fixture': row 0 declares a size of 8 bytes" },
     { "kernel-no-run.so", "kernels 'fixture': row 0 lacks an op or a function to run" },
+    { "fusion-size.so", "kernels 'fixture': fusion 0 declares a size of 8 bytes" },
+    { "fusion-no-run.so", "kernels 'fixture': fusion 0 lacks a name, `takes` or `run`" },
     { "config-large.so",
       "plugin 'fixture' declares a config struct of 4611686018427387904 bytes; the "
       "limit is 1048576: use TD_PLUGIN" },

@@ -151,11 +151,8 @@ static int64_t equal_tiles(int64_t n, int64_t most, int64_t multiple)
     return td_cpu_max(multiple, td_cpu_ceil(td_cpu_ceil(n, parts), multiple) * multiple);
 }
 
-/* Tiles of 128 rows or a little more: one row more does not make two tiles of unequal height. */
-static int64_t low_tiles(int64_t m)
-{
-    return td_cpu_ceil(td_cpu_ceil(m, td_cpu_max(1, m / 128)), 16) * 16;
-}
+/* About 128 rows, and one tile for up to 192, since two of unequal height would keep threads waiting. */
+static int64_t low_tiles(int64_t m) { return equal_tiles(m, m <= 192 ? 192 : 144, 16); }
 
 /* Every tile packs its own a and b, so tiles are wide: only as many as occupy all threads evenly,
  * up to four for each. That depends on the number of threads, which is harmless: this kernel adds

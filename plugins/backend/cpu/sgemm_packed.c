@@ -55,12 +55,13 @@ static int log2_of(int64_t n) { return n < 2 ? 0 : 63 - __builtin_clzll((uint64_
 static void share(shares *s, region of, int64_t kernels, int64_t depth)
 {
     int64_t addresses = td_cpu_ceil(depth, td_cpu_has_avx512() ? EVERY_WHOLE : EVERY_HALF);
-    int64_t bytes = of.bytes, step;
-    s->runs = of.runs < kernels ? 0 : td_cpu_ceil(of.runs, td_cpu_max(1, kernels));
-    s->parts = of.runs < kernels ? log2_of(kernels / td_cpu_max(1, of.runs)) : 0;
-    if (of.runs <= 0)
+    bool    parts = of.runs < kernels; /* of a run, and at least a byte long */
+    int64_t bytes, step;
+    s->runs = parts ? 0 : td_cpu_ceil(of.runs, td_cpu_max(1, kernels));
+    s->parts = parts ? log2_of(td_cpu_min(kernels / td_cpu_max(1, of.runs), of.bytes)) : 0;
+    bytes = of.bytes >> s->parts;
+    if (of.runs <= 0 || bytes <= 0)
         return;
-    bytes >>= s->parts;
     step = td_cpu_ceil(td_cpu_max(1, s->runs) * bytes, addresses);
     for (int64_t i = 0, run = 0, at = 0; i < addresses; i++, at += step) {
         for (; at >= bytes; at -= bytes)

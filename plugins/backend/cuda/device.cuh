@@ -34,14 +34,28 @@ static inline unsigned td_cuda_grid(int64_t n, int64_t per_block)
  * launched by td_cuda_launch starts while the one in front of it ends.
  */
 
-/* Such a kernel calls this before it reads or writes memory. The next kernel may start, too; all in
- * front have ended when this returns. */
-__device__ inline void td_begin()
+/* Blocks of the next kernel may start beside this one's, where there is room. */
+__device__ inline void td_let_next()
 {
 #if __CUDA_ARCH__ >= 900
     asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+
+/* All kernels in front have ended when this returns. Before it, only what td_call.fixed allows may be
+ * read, and nothing may be written. */
+__device__ inline void td_wait()
+{
+#if __CUDA_ARCH__ >= 900
     asm volatile("griddepcontrol.wait;" ::: "memory");
 #endif
+}
+
+/* Both, for kernels that read nothing ahead. */
+__device__ inline void td_begin()
+{
+    td_let_next();
+    td_wait();
 }
 
 /* Code for other GPUs lacks the instructions above: there kernels start one after another. */
@@ -52,6 +66,30 @@ static inline bool td_cuda_overlaps(const td_cuda *cuda)
 #else
     return false;
 #endif
+}
+
+/* Once for each kernel with dynamic shared memory: let it have all there is, in clusters of any size.
+ * Kernels overlap only on multiprocessors that are divided into shared memory and cache in the same
+ * way, so all of these ask for the same. */
+static inline int td_cuda_prepare(td_cuda *cuda, const void *kernel)
+{
+    struct cudaFuncAttributes about;
+    int                       most = (int)cuda->properties.sharedMemPerBlockOptin;
+    for (int k = 0; k < cuda->n_prepared; k++)
+        if (cuda->prepared[k] == kernel)
+            return 0;
+    if (cudaFuncGetAttributes(&about, kernel) ||
+        cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                             most - (int)about.sharedSizeBytes) ||
+        cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout,
+                             cudaSharedmemCarveoutMaxShared) ||
+        (td_cuda_overlaps(cuda) &&
+         cudaFuncSetAttribute(kernel, cudaFuncAttributeNonPortableClusterSizeAllowed, 1)))
+        return TD_EIO;
+    /* with a full list kernels are prepared again, which is only slower */
+    if (cuda->n_prepared < TD_CUDA_PREPARED)
+        cuda->prepared[cuda->n_prepared++] = kernel;
+    return 0;
 }
 
 /* Launch blocks of TD_CUDA_THREADS threads, `cluster` of which can read each other's shared
@@ -71,6 +109,8 @@ static inline int td_cuda_launch(td_cuda *cuda, dim3 grid, size_t shared, unsign
         attributes[how.numAttrs].id = cudaLaunchAttributeProgrammaticStreamSerialization;
         attributes[how.numAttrs++].val.programmaticStreamSerializationAllowed = 1;
     }
+    if (shared && td_cuda_prepare(cuda, (const void *)kernel))
+        return TD_EIO;
     if (cluster > 1) {
         attributes[how.numAttrs].id = cudaLaunchAttributeClusterDimension;
         attributes[how.numAttrs].val.clusterDim.x = cluster;
@@ -107,6 +147,12 @@ __device__ inline uint32_t td_narrow2(float low, float high)
     uint32_t word;
     asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(word) : "f"(high), "f"(low));
     return word;
+}
+
+/* What a real becomes when it is stored. */
+__device__ inline float td_rounded(float x, bool narrow)
+{
+    return narrow ? __uint_as_float(td_narrow2(x, 0) << 16) : x;
 }
 
 __device__ inline float td_wide_low(uint32_t word) { return __uint_as_float(word << 16); }

@@ -1,24 +1,13 @@
-/* few_rows.cu - products in bf16 of at most 16 rows with a matrix whose columns are contiguous, as in
- * generation: the time is that of reading the matrix once.
- *
- * A block has some columns, and its warps share the inner dimension, 32 terms at a time. The matrix
- * goes from memory to registers in pieces of 16 bytes and into tensor cores (mma.m16n8k16), where the
- * rows take the place of 16 rows. Terms may take any place that both operands agree on, so a
- * thread's pieces need not be exchanged. Sums are in float32: first of a warp, then over the warps in
- * their order. They depend on nothing but the row, the column and the number of terms.
+/* few_rows.cu - products of few rows (few_rows.cuh): which calls they are, and which of these are
+ * computed together: products of the same rows, the norm that the rows come from, and a gated linear
+ * unit of two products.
  */
-#include "device.cuh"
+#include "few_rows.cuh"
 #include "kernels.h"
 
 enum {
     MOST_ROWS = 16,
-    MOST_TERMS = 1 << 30, /* their numbers have 32 bits */
-    TERMS = 32,           /* of the inner dimension, at a time */
-    SPAN = 8,             /* times as many of a warp lie together */
-    PIECE = 8,            /* elements in 16 bytes */
-    WARPS = TD_CUDA_THREADS / 32,
-    LOADS = 8,  /* pieces of the matrix that a thread loads together, half as many for 16 rows */
-    MANY = 4096 /* columns, of which a block then has 32 and not 8 */
+    MOST_TERMS = 1 << 30 /* their numbers have 32 bits, and so have those of columns */
 };
 
 /* The distance between rows if it is the same throughout; -1: it is not. */
@@ -46,141 +35,64 @@ static bool has_rows(const td_view *v, int64_t rows)
 static bool has_columns(const td_view *b)
 {
     return b->rank >= 2 && td_cuda_rows(b) == b->dim[b->rank - 2] && td_cuda_count(b) > 0 &&
-           b->dim[b->rank - 2] % TERMS == 0 && b->stride[b->rank - 2] == 1 &&
-           b->stride[b->rank - 1] % PIECE == 0;
+           b->dim[b->rank - 2] % FEW_TERMS == 0 && b->stride[b->rank - 2] == 1 &&
+           b->stride[b->rank - 1] % FEW_PIECE == 0;
 }
 
 #ifdef TD_CUDA_CORES
 
-typedef struct few_args {
-    const uint16_t *x, *w;
-    int64_t         m, n, k, x_row, column, y_row, acc_row; /* column: the distance of columns */
-    td_reals        y, acc;
-} few_args;
-
-/* What a thread loads together: its pieces of columns g, g + 8, .. and of rows g and g + 8 of the
- * same terms, where g = lane / 4. Of each 32 terms it has the 8 from 8 (lane % 4) on. */
-template <int ROWS, int COLUMNS> struct stage {
-    static constexpr int TILES = COLUMNS / 8, STEPS = LOADS / TILES / (ROWS / 8);
-    uint4                w[STEPS][TILES], x[STEPS][ROWS / 8];
-};
-
-/* The thread's columns and rows. In place of those that do not exist it has the last, and its sums are
- * not stored. */
-template <int ROWS, int COLUMNS> struct sources {
-    const uint16_t *w[COLUMNS / 8], *x[ROWS / 8];
-    __device__      sources(const few_args &a, int64_t first)
-    {
-        int g = threadIdx.x % 32 / 4, piece = threadIdx.x % 4 * PIECE;
-        for (int i = 0; i < COLUMNS / 8; i++)
-            w[i] = a.w + min(first + 8 * i + g, a.n - 1) * a.column + piece;
-        for (int i = 0; i < ROWS / 8; i++)
-            x[i] = a.x + min((int64_t)8 * i + g, a.m - 1) * a.x_row + piece;
+template <int ROWS, int TILES, bool GATED> static int launch(td_cuda *cuda, few_args a)
+{
+    typedef few_shape<ROWS, TILES, GATED> shape;
+    size_t                                shared = shape::BYTES;
+    int                                   blocks = cuda->properties.multiProcessorCount;
+    a.units = 0;
+    for (int p = 0; p < FEW_PARTS && a.part[p].w; p++) {
+        int units = (int)td_cuda_pieces(a.part[p].n, shape::UNIT);
+        a.units = GATED ? units : a.units + units;
+        a.part[p].end = a.units;
     }
-};
-
-/* Where a warp's n-th 32 terms begin. It has SPAN times 32 that lie together, 512 bytes of a column,
- * then those that are SPAN * WARPS times 32 further on. */
-__device__ inline int term_of(int n)
-{
-    return ((n / SPAN * WARPS + (int)threadIdx.x / 32) * SPAN + n % SPAN) * TERMS;
+    a.steps = (int)td_cuda_pieces(a.k, FEW_TERMS * FEW_WARPS * shape::AT_ONCE) * shape::AT_ONCE;
+    if (a.norm.in.data)
+        shared += (size_t)a.m * (size_t)few_norm_row(a.k) * sizeof *a.x;
+    return td_cuda_launch(cuda, dim3((unsigned)(a.units < blocks ? a.units : blocks)), shared, 1,
+                          few_rows<ROWS, TILES, GATED>, a);
 }
 
-/* From the warp's n-th 32 terms on; zeros beyond the end. */
-template <int ROWS, int COLUMNS>
-__device__ inline void load_stage(stage<ROWS, COLUMNS> &to, const sources<ROWS, COLUMNS> &from,
-                                  int terms, int n)
+static int launch_any(td_cuda *cuda, const few_args &a)
 {
-#pragma unroll
-    for (int s = 0; s < to.STEPS; s++) {
-        int term = term_of(n) + s * TERMS;
-#pragma unroll
-        for (int i = 0; i < COLUMNS / 8; i++)
-            to.w[s][i] = term < terms ? __ldcs((const uint4 *)(from.w[i] + term)) : uint4();
-#pragma unroll
-        for (int i = 0; i < ROWS / 8; i++)
-            to.x[s][i] = term < terms ? *(const uint4 *)(from.x[i] + term) : uint4();
-    }
+    if (a.gated.data)
+        return a.m <= 8 ? launch<8, 2, true>(cuda, a) : launch<MOST_ROWS, 2, true>(cuda, a);
+    return a.m <= 8 ? launch<8, 1, false>(cuda, a) : launch<MOST_ROWS, 1, false>(cuda, a);
 }
 
-/* d += x w: 16 rows, 8 columns, 16 terms. */
-__device__ inline void multiply(float (&d)[4], uint32_t x0, uint32_t x1, uint32_t x2, uint32_t x3,
-                                uint32_t w0, uint32_t w1)
+/* Rows x, to be multiplied by matrices with k terms. */
+static few_args args_of(const td_view *x, int64_t rows, int64_t k)
 {
-    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, "
-                 "{%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-                 : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-                 : "r"(x0), "r"(x1), "r"(x2), "r"(x3), "r"(w0), "r"(w1));
+    few_args a = {};
+    a.x = (const uint16_t *)x->data;
+    a.x_row = row_distance(x);
+    a.m = (int)rows;
+    a.k = (int)k;
+    a.fixed = true;
+    return a;
 }
 
-template <int ROWS, int COLUMNS>
-__device__ inline void add_stage(float (&d)[COLUMNS / 8][4], const stage<ROWS, COLUMNS> &from)
+/* Whether output k of a call is to be stored. */
+static bool is_read(const td_call *call, int k) { return !(call->inner >> k & 1); }
+
+static void add_part(few_args *a, int p, const td_call *call)
 {
-    const uint4 none = uint4();
-#pragma unroll
-    for (int s = 0; s < from.STEPS; s++)
-#pragma unroll
-        for (int i = 0; i < from.TILES; i++) {
-            const uint4 &w = from.w[s][i], &x = from.x[s][0];
-            const uint4 &z = ROWS > 8 ? from.x[s][ROWS / 8 - 1] : none;
-            multiply(d[i], x.x, z.x, x.y, z.y, w.x, w.y);
-            multiply(d[i], x.z, z.z, x.w, z.w, w.z, w.w);
-        }
-}
-
-/* Add up the warps' sums. */
-template <int ROWS, int COLUMNS>
-__device__ inline void store_sums(const few_args &a, const float (&d)[COLUMNS / 8][4],
-                                  int64_t         first)
-{
-    __shared__ float sums[WARPS][ROWS][COLUMNS + PIECE];
-    int              warp = threadIdx.x / 32, g = threadIdx.x % 32 / 4, q = threadIdx.x % 4;
-#pragma unroll
-    for (int i = 0; i < COLUMNS / 8; i++)
-        for (int r = 0; r < ROWS / 8; r++)
-            *(float2 *)&sums[warp][g + 8 * r][PIECE * i + 2 * q] = make_float2(d[i][2 * r],
-                                                                               d[i][2 * r + 1]);
-    __syncthreads();
-    for (int e = threadIdx.x; e < a.m * COLUMNS; e += TD_CUDA_THREADS) {
-        int     r = e / COLUMNS, c = e % COLUMNS;
-        int64_t n = first + c;
-        float   sum = 0, more = a.acc.data && n < a.n ? td_get(a.acc, r * a.acc_row + n) : 0;
-#pragma unroll
-        for (int k = 0; k < WARPS; k++)
-            sum += sums[k][r][c];
-        if (n < a.n)
-            td_set(a.y, r * a.y_row + n, a.acc.data ? sum + more : sum);
-    }
-}
-
-template <int ROWS, int COLUMNS>
-__global__ void __launch_bounds__(TD_CUDA_THREADS, 2) few_rows(few_args a)
-{
-#if __CUDA_ARCH__ >= 900
-    constexpr int        STEPS = stage<ROWS, COLUMNS>::STEPS;
-    int64_t              first = (int64_t)blockIdx.x * COLUMNS;
-    float                d[COLUMNS / 8][4] = {};
-    stage<ROWS, COLUMNS> now, next;
-
-    sources<ROWS, COLUMNS> from(a, first);
-    int                    terms = (int)a.k;
-
-    td_begin();
-    load_stage(now, from, terms, 0);
-    /* A stage is loaded while the other is multiplied. What is loaded past the end is zeros. */
-    for (int n = 0; term_of(n) < terms; n += 2 * STEPS) {
-        load_stage(next, from, terms, n + STEPS);
-        add_stage(d, now);
-        load_stage(now, from, terms, n + 2 * STEPS);
-        add_stage(d, next);
-    }
-    store_sums<ROWS, COLUMNS>(a, d, first);
-#endif
-}
-
-template <int ROWS, int COLUMNS> static int launch(td_cuda *cuda, const few_args &a)
-{
-    return td_cuda_launch(cuda, td_cuda_grid(a.n, COLUMNS), 0, 1, few_rows<ROWS, COLUMNS>, a);
+    const td_view *b = &call->in[1], *acc = td_cuda_in(call, 2), *y = &call->out[0];
+    few_part      *part = &a->part[p];
+    part->w = (const uint16_t *)b->data;
+    part->n = (int)b->dim[b->rank - 1];
+    part->column = b->stride[b->rank - 1];
+    part->y = td_reals_of(y);
+    part->acc = td_reals_of(acc);
+    part->y_row = row_distance(y);
+    part->acc_row = acc ? row_distance(acc) : 0;
+    a->fixed = a->fixed && call->fixed >> 1 & 1;
 }
 
 bool td_cuda_accepts_few_rows(const td_call *call)
@@ -191,39 +103,141 @@ bool td_cuda_accepts_few_rows(const td_call *call)
     int64_t                      rows = td_cuda_rows(y);
     return gpu->major == 9 && gpu->minor == 0 && x->dtype == TD_BF16 && b->dtype == TD_BF16 &&
            has_columns(b) && rows > 0 && rows <= MOST_ROWS && has_rows(x, rows) &&
-           row_distance(x) % PIECE == 0 && b->dim[b->rank - 2] < MOST_TERMS && has_rows(y, rows) &&
-           (!acc || has_rows(acc, rows));
+           row_distance(x) % FEW_PIECE == 0 && b->dim[b->rank - 2] < MOST_TERMS &&
+           b->dim[b->rank - 1] < MOST_TERMS && has_rows(y, rows) && (!acc || has_rows(acc, rows));
 }
 
 int td_cuda_few_rows(const td_call *call)
 {
-    const td_view *x = &call->in[0], *b = &call->in[1], *acc = td_cuda_in(call, 2),
-                  *y = &call->out[0];
-    td_cuda *cuda = td_cuda_of(call);
-    few_args a = {};
+    const td_view *x = &call->in[0], *b = &call->in[1];
+    few_args       a;
 
     /* addresses are known only now; strides were checked when the plan was made */
     if (!td_is_aligned(x) || !td_is_aligned(b))
         return td_cuda_matmul(call);
-    a.x = (const uint16_t *)x->data;
-    a.w = (const uint16_t *)b->data;
-    a.m = td_cuda_rows(y);
-    a.n = b->dim[b->rank - 1];
-    a.k = b->dim[b->rank - 2];
-    a.x_row = row_distance(x);
-    a.column = b->stride[b->rank - 1];
-    a.y = td_reals_of(y);
-    a.acc = td_reals_of(acc);
-    a.y_row = row_distance(y);
-    a.acc_row = acc ? row_distance(acc) : 0;
-    if (a.m <= 8)
-        return a.n < MANY ? launch<8, 8>(cuda, a) : launch<8, 32>(cuda, a);
-    return a.n < MANY ? launch<MOST_ROWS, 8>(cuda, a) : launch<MOST_ROWS, 32>(cuda, a);
+    a = args_of(x, td_cuda_rows(&call->out[0]), b->dim[b->rank - 2]);
+    add_part(&a, 0, call);
+    return launch_any(td_cuda_of(call), a);
+}
+
+/* ---- several calls --------------------------------------------------------------------------- */
+
+/* Which of some calls are what: perhaps a norm, some products, perhaps a gated linear unit. */
+typedef struct group {
+    bool norm, gated;
+    int  parts;
+} group;
+
+static bool is(const td_kernel *kernel, int (*run)(const td_call *)) { return kernel->run == run; }
+
+/* A norm that the product's kernel computes as norm.cu does. */
+static bool can_normalize(const td_call *call)
+{
+    const td_view *x = &call->in[0], *y = td_cuda_out(call, 0);
+    int64_t        rows = td_cuda_rows(x), width = td_cuda_last(x);
+    int64_t        most = width <= FEW_NORM_MIDDLE ? FEW_NORM_ROWS : FEW_NORM_LONG_ROWS;
+    return y && !td_cuda_out(call, 1) && y->dtype == TD_BF16 && rows <= most &&
+           width >= FEW_NORM_LEAST && width <= FEW_NORM_MOST && td_has_vector_steps(x) &&
+           td_has_vector_steps(y) && has_rows(x, rows) && has_rows(y, rows);
+}
+
+/* The same elements in the same rows. */
+static bool same_rows(const td_view *x, const td_view *y)
+{
+    return x->data == y->data && td_cuda_rows(x) == td_cuda_rows(y) &&
+           td_cuda_last(x) == td_cuda_last(y) && row_distance(x) == row_distance(y);
+}
+
+/* Whether the call is f(product of `gate`) * (product of `up`). */
+static bool is_gated(const td_call *call, const td_call *gate, const td_call *up)
+{
+    const td_view *y = td_cuda_out(call, 0);
+    int64_t        rows = td_cuda_rows(&gate->out[0]);
+    return y && same_rows(&call->in[0], &gate->out[0]) && same_rows(&call->in[1], &up->out[0]) &&
+           td_cuda_last(&gate->out[0]) == td_cuda_last(&up->out[0]) && has_rows(y, rows);
+}
+
+static group group_of(const td_call *const *calls, const td_kernel *const *kernels, int count)
+{
+    group          g = {};
+    const td_view *x;
+    g.norm = is(kernels[0], td_cuda_rms_norm) && can_normalize(calls[0]);
+    x = g.norm ? &calls[0]->out[0] : &calls[0]->in[0];
+    for (int k = g.norm; k < count && g.parts < FEW_PARTS; k++, g.parts++)
+        if (!is(kernels[k], td_cuda_few_rows) || !same_rows(&calls[k]->in[0], x) ||
+            td_cuda_in(calls[k], 2))
+            break;
+    if (g.parts == 2 && g.norm + 2 < count && is(kernels[g.norm + 2], td_cuda_glu))
+        g.gated = is_gated(calls[g.norm + 2], calls[g.norm], calls[g.norm + 1]);
+    return g;
+}
+
+static int size_of(const group &g) { return g.parts ? g.norm + g.parts + g.gated : 0; }
+
+int td_cuda_takes_products(const td_call *const *calls, const td_kernel *const *kernels, int count)
+{
+    return size_of(group_of(calls, kernels, count));
+}
+
+static few_norm norm_of(const td_call *call)
+{
+    few_norm n = {};
+    n.in = td_reals_of(&call->in[0]);
+    n.weight = td_reals_of(td_cuda_in(call, 1));
+    n.out = td_reals_of(&call->out[0]);
+    if (!is_read(call, 0))
+        n.out.data = NULL;
+    n.in_row = row_distance(&call->in[0]);
+    n.out_row = row_distance(&call->out[0]);
+    n.eps = (float)call->attrs->f[0];
+    return n;
+}
+
+static bool are_aligned(const td_call *const *calls, const group &g)
+{
+    bool aligned = td_is_aligned(&calls[g.norm]->in[0]);
+    if (g.norm)
+        aligned = aligned && td_is_aligned(&calls[0]->in[0]);
+    for (int p = 0; p < g.parts; p++)
+        aligned = aligned && td_is_aligned(&calls[g.norm + p]->in[1]);
+    return aligned;
+}
+
+int td_cuda_products(const td_call *const *calls, const td_kernel *const *kernels, int count)
+{
+    group          g = group_of(calls, kernels, count);
+    const td_call *first = calls[g.norm], *last = calls[count - 1];
+    const td_view *b = &first->in[1];
+    few_args       a;
+
+    if (!are_aligned(calls, g))
+        return td_cuda_one_by_one(calls, kernels, count);
+    a = args_of(&first->in[0], td_cuda_rows(&first->out[0]), b->dim[b->rank - 2]);
+    for (int p = 0; p < g.parts; p++)
+        add_part(&a, p, calls[g.norm + p]);
+    if (g.norm)
+        a.norm = norm_of(calls[0]);
+    if (g.gated) {
+        for (int p = 0; p < 2; p++)
+            a.part[p].y.data = is_read(calls[g.norm + p], 0) ? a.part[p].y.data : NULL;
+        a.gated = td_reals_of(&last->out[0]);
+        a.gated_row = row_distance(&last->out[0]);
+        a.activation = (int)last->attrs->i[0];
+    }
+    return launch_any(td_cuda_of(first), a);
 }
 
 #else
 
 bool td_cuda_accepts_few_rows(const td_call *call) { return false; }
 int  td_cuda_few_rows(const td_call *call) { return TD_EUNSUPPORTED; }
+int  td_cuda_takes_products(const td_call *const *calls, const td_kernel *const *kernels, int count)
+{
+    return 0;
+}
+int td_cuda_products(const td_call *const *calls, const td_kernel *const *kernels, int count)
+{
+    return TD_EUNSUPPORTED;
+}
 
 #endif

@@ -70,6 +70,12 @@ bool   td_cuda_accepts_matmul(const td_call *);
 /* Of few rows in bf16 (few_rows.cu); the workspace is td_cuda_matmul's. */
 int    td_cuda_few_rows(const td_call *);
 bool   td_cuda_accepts_few_rows(const td_call *);
+/* Products of the same few rows with what is around them, in one launch: see td_fusion. */
+int    td_cuda_takes_products(const td_call *const *, const td_kernel *const *, int count);
+int    td_cuda_products(const td_call *const *, const td_kernel *const *, int count);
+/* Norms, rotations and appending to the cache of heads (heads.cu), likewise. */
+int    td_cuda_takes_heads(const td_call *const *, const td_kernel *const *, int count);
+int    td_cuda_heads(const td_call *const *, const td_kernel *const *, int count);
 int    td_cuda_rms_norm_grad(const td_call *);
 int    td_cuda_layer_norm_grad(const td_call *);
 size_t td_cuda_norm_grad_workspace(const td_call *);
@@ -102,6 +108,16 @@ int    td_cuda_convert(td_cuda *, const td_view *y, const td_view *x);
 int    td_cuda_fill(td_cuda *, const td_view *, uint32_t word);
 /* The rate, in bytes/s, at which the device reads uncached memory; 0: unknown. */
 double td_cuda_read_rate(td_cuda *);
+
+/* Calls that were to be computed together, each by its own kernel. */
+static inline int td_cuda_one_by_one(const td_call *const *calls, const td_kernel *const *kernels,
+                                     int count)
+{
+    int code = 0;
+    for (int k = 0; k < count && !code; k++)
+        code = kernels[k]->run(calls[k]);
+    return code;
+}
 
 #ifdef __cplusplus
 }

@@ -54,6 +54,11 @@ static const td_kernel rows[] = {
         .workspace = td_cuda_adafactor_moment_workspace),
 };
 
+static const td_fusion fusions[] = {
+    { sizeof(td_fusion), "products", td_cuda_takes_products, td_cuda_products },
+    { sizeof(td_fusion), "heads", td_cuda_takes_heads, td_cuda_heads },
+};
+
 struct empty {
     char none;
 };
@@ -64,6 +69,8 @@ static const td_kernels kernels = {
     .backend = "cuda",
     .rows = rows,
     .count = sizeof rows / sizeof rows[0],
+    .fusions = fusions,
+    .n_fusions = sizeof fusions / sizeof fusions[0],
 };
 
 TD_MODULE("backend-cuda", "0.1.0", "the tandem authors", "MIT", &td_cuda_backend.plugin,

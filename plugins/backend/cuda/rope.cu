@@ -1,6 +1,7 @@
 /* rope.cu - rotary position embedding (Su et al. 2021). */
 #include "device.cuh"
 #include "kernels.h"
+#include "rotate.cuh"
 
 typedef struct rope_args {
     td_strided   x, y, c, s;
@@ -46,8 +47,8 @@ template <int V> __global__ void rope(rope_args a)
     load_angles<V>(sin, a.s, a.sine, b, t, e, a.tables);
     for (int k = 0; k < V; k++) {
         float x = u[k], y = v[k], s = a.sign * sin[k];
-        u[k] = x * cos[k] - y * s;
-        v[k] = y * cos[k] + x * s;
+        u[k] = td_first_turned(x, y, cos[k], s);
+        v[k] = td_second_turned(x, y, cos[k], s);
     }
     td_set_some<V>(a.out, to, u);
     td_set_some<V>(a.out, to + half * a.y.stride[3], v);

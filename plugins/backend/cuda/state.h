@@ -26,6 +26,8 @@ typedef struct td_cuda_blas td_cuda_blas; /* blas.c */
 /* The errors that kernels can find, by their index in td_cuda.faults. */
 enum { TD_CUDA_BAD_ID, TD_CUDA_NO_ROOM, TD_CUDA_FAULTS };
 
+enum { TD_CUDA_PREPARED = 128 /* kernels whose preparation is remembered */ };
+
 typedef struct td_cuda {
     const td_services    *services;
     int                   device;
@@ -37,6 +39,8 @@ typedef struct td_cuda {
     char                 *staging;     /* pinned: uploads are copied here and need not wait */
     size_t                staged;      /* bytes of it in use */
     int64_t               launches;
+    const void           *prepared[TD_CUDA_PREPARED]; /* kernels: see td_cuda_prepare */
+    int                   n_prepared;
     cudaError_t           failed; /* the first failure of a launch, reported by sync */
 } td_cuda;
 

@@ -87,6 +87,12 @@ typedef struct td_call {
     /* for each input, the output of the hook `prepare`; NULL: nothing, read the input itself */
     const void        *prepared[TD_MAX_INPUTS];
     void              *backend; /* the state that the backend's `open` returned */
+    /* bit k: input k is a parameter that no queued work writes to, so a kernel that starts before the
+     * work in front of it has ended may read it at once */
+    uint32_t           fixed;
+    /* bit k: only calls that are computed together with this one (td_fusion) read output k, so it need
+     * not be written */
+    uint32_t           inner;
 } td_call;
 
 /* Operands that a kernel can take. Without STRIDED_IN the planner copies inputs to dense
@@ -122,6 +128,23 @@ typedef struct td_kernel {
     int (*prepare)(const td_call *, int in, void *memory);
 } td_kernel;
 
+/* Calls that follow each other in a plan, computed by one function: for a backend on which starting
+ * a kernel takes as long as a short one runs. The results are those of the single kernels. */
+typedef struct td_fusion {
+    size_t      size; /* sizeof(td_fusion) */
+    const char *name; /* for profiles: "norm+products" */
+    /* How many of these calls, from the first on, it computes together: at least 2, or 0. `kernels`
+     * are the rows that were chosen for them. Addresses are not valid yet, but operands in the same
+     * memory have the same, and those in different memory have different ones. [build] */
+    int (*takes)(const td_call *const *calls, const td_kernel *const *kernels, int count);
+    /* Compute that many calls: 0, or a negative td_status. What one of them writes overlaps with no
+     * operand of another, except with inputs that are this very value; so running each call's own
+     * kernel does, too. [worker] */
+    int (*run)(const td_call *const *calls, const td_kernel *const *kernels, int count);
+} td_fusion;
+
+enum { TD_MOST_FUSED = 16 /* calls that `takes` is shown at a time */ };
+
 /* The plugin: rows for one backend. */
 typedef struct td_kernels {
     /* named like the backend, or differently if another module adds rows */
@@ -129,6 +152,9 @@ typedef struct td_kernels {
     const char      *backend; /* the name of the backend: "cpu" */
     const td_kernel *rows;
     size_t           count;
+    /* What it computes together; the first that takes a call is chosen. NULL: nothing. */
+    const td_fusion *fusions;
+    size_t           n_fusions;
 } td_kernels;
 
 #ifdef __cplusplus
