@@ -84,8 +84,8 @@ static ce_job sizes(const td_call *call)
     ce_job j = { .n = call->in[TD_CE_HIDDEN].dim[0],
                  .d = call->in[TD_CE_HIDDEN].dim[1],
                  .v = call->in[TD_CE_EMBEDDING].dim[0],
-                 .cap = (float)call->attrs->f[3],
-                 .threads = call->services->threads };
+                 .cap = (float)call->attrs->f[3] };
+    j.threads = j.cap > 0 ? call->services->threads : 0; /* each needs a row then */
     j.chunk = chunk_of(j.n, j.v);
     return j;
 }
