@@ -162,16 +162,20 @@ BUILD(build_dropout)
 }
 
 /* Two of the five rows have weight 0 and labels that do not exist. */
-static td_tensor *cross_entropy(td_graph *g, td_tensor **x, double z_loss, double smoothing)
+static td_tensor *cross_entropy(td_graph *g, td_tensor **x, double cap, double z_loss,
+                                double smoothing)
 {
     static const double labels[] = { 0, 6, -1, 3, 99 }, weights[] = { 1, 0.5, 0, 2, 0 };
     int64_t             n[] = { 5 };
-    return td_cross_entropy(x[0], x[1], td_constant(g, TD_I32, n, 1, labels),
-                            td_constant(g, TD_REAL, n, 1, weights), td_scalar(g, 3.5), 0.75, z_loss,
-                            smoothing);
+    return td_cross_entropy_capped(x[0], x[1], td_constant(g, TD_I32, n, 1, labels),
+                                   td_constant(g, TD_REAL, n, 1, weights), td_scalar(g, 3.5), 0.75,
+                                   cap, z_loss, smoothing);
 }
 
-BUILD(build_cross_entropy) { return cross_entropy(g, x, o & 1 ? 0.01 : 0, o & 2 ? 0.1 : 0); }
+BUILD(build_cross_entropy)
+{
+    return cross_entropy(g, x, o & 4 ? 1.25 : 0, o & 1 ? 0.01 : 0, o & 2 ? 0.1 : 0);
+}
 
 /* ---- attention: rows of two packed examples and padding -------------------------------------- */
 
@@ -191,7 +195,8 @@ enum {
     WINDOW = 32,
     TABLE = 64,
     DENSE = 128,
-    LENGTHS = 256
+    LENGTHS = 256,
+    CAP = 512
 };
 
 /* q [2, H, 7, E], k and v [2, G, 7, ..]; then the table [H, 5] or the dense bias, if asked for. */
@@ -216,7 +221,7 @@ BUILD(build_attend)
         m.dense = x[3];
     if (o & LENGTHS)
         m.k_length = numbers(g, (const double[]){ 5, 1 }, 2);
-    return td_attend(x[0], x[1], x[2], &m, &b, 0.6);
+    return td_attend_capped(x[0], x[1], x[2], &m, &b, 0.6, o & CAP ? 0.75 : 0);
 }
 
 /* Two rows that hold o % 1000 and o / 1000 keys. */
@@ -434,6 +439,8 @@ static const td_op_case cases[] = {
     { "cross_entropy", "5x3,7x3", -2, 2, build_cross_entropy, 0, false },
     { "cross_entropy", "5x3,7x3", -2, 2, build_cross_entropy, 1, false },
     { "cross_entropy", "5x11,13x11", -1, 1, build_cross_entropy, 3, false },
+    { "cross_entropy", "5x3,7x3", -2, 2, build_cross_entropy, 4, false },
+    { "cross_entropy", "5x11,13x11", -1, 1, build_cross_entropy, 7, false },
     { "attend", "2x2x7x3,2x2x7x3,2x2x7x5", -1, 1, build_attend, 0, false },
     { "attend", "2x4x7x3,2x2x7x3,2x2x7x3", -1, 1, build_attend, CAUSAL, false },
     { "attend", "2x3x7x5,2x1x7x5,2x1x7x2", -1, 1, build_attend, ALL_MASKS, false },
@@ -447,6 +454,11 @@ static const td_op_case cases[] = {
     { "attend", "2x4x7x3,2x2x7x3,2x2x7x5,4x5", -1, 1, build_attend, ALL_MASKS | TABLE | LENGTHS,
       false },
     { "attend", "2x2x7x3,2x2x7x3,2x2x7x3,2x2x7x7", -1, 1, build_attend, DENSE | LENGTHS, false },
+    { "attend", "2x4x7x3,2x2x7x3,2x2x7x5", -2, 2, build_attend, CAP, false },
+    { "attend", "2x2x7x3,2x2x7x3,2x2x7x3,2x5", -2, 2, build_attend, ALL_MASKS | TABLE | CAP,
+      false },
+    { "attend", "2x2x7x3,2x2x7x3,2x2x7x3,2x2x7x7", -2, 2, build_attend,
+      CAUSAL | DENSE | LENGTHS | CAP, false },
     { "attend", "2x2x3x5,2x2x11x5,2x2x11x3", -1, 1, build_attend_held, 11000, false },
     { "attend", "2x2x1x5,2x2x11x5,2x2x11x3", -1, 1, build_attend_held, 7001, false },
     /* without gradients */

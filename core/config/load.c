@@ -278,20 +278,23 @@ static td_setting *take_kept(td_setting *own)
     return own;
 }
 
-/* Whether it is RUN/config.cfg: the other files of a run lie beside it. */
+static bool has_beside(const char *path, const char *name)
+{
+    char *directory = td_path_directory(path);
+    char *beside = directory ? td_path_join(directory, name) : NULL;
+    bool  has = beside && td_file_exists(beside);
+    free(directory);
+    free(beside);
+    return has;
+}
+
+/* Whether it is RUN/config.cfg: the other files of a run lie beside it. One that was made from
+ * another program's model has only checkpoints; one that is at its beginning has none. */
 static bool lies_in_run(const char *path)
 {
     const char *slash = strrchr(path, '/');
-    char       *directory, *beside;
-    bool        kept;
-    if (strcmp(slash ? slash + 1 : path, "config.cfg"))
-        return false;
-    directory = td_path_directory(path);
-    beside = directory ? td_path_join(directory, "environment.txt") : NULL;
-    kept = beside && td_file_exists(beside);
-    free(directory);
-    free(beside);
-    return kept;
+    return !strcmp(slash ? slash + 1 : path, "config.cfg") &&
+           (has_beside(path, "environment.txt") || has_beside(path, "checkpoints"));
 }
 
 /* A config as text, with all that it extends beneath it; NULL after adding errors. `path`: of the file,

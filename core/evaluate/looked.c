@@ -188,6 +188,7 @@ static td_weights_in weights_of(const td_looked *l, const td_looked_at *a, const
                             .q = c->real[TD_ATTEND_Q],
                             .k = c->real[TD_ATTEND_K],
                             .scale = n->attrs.f[0],
+                            .cap = n->attrs.f[1],
                             .rule = rule_of(n, c),
                             .table = c->real[TD_ATTEND_TABLE],
                             .distances = table ? table->dim[1] : 0,

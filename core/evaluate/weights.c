@@ -85,6 +85,12 @@ static span see(const job *j, scratch *s, int64_t first, int64_t n)
     return all;
 }
 
+static void cap_tile(float *scores, float cap)
+{
+    for (int k = 0; k < TILE; k++)
+        scores[k] = cap * tanhf(scores[k] / cap);
+}
+
 static void score_block(const job *j, scratch *s, int64_t head, int64_t first, int64_t n, span all)
 {
     const td_weights_in *in = j->in;
@@ -92,9 +98,12 @@ static void score_block(const job *j, scratch *s, int64_t head, int64_t first, i
     const float         *q = j->q + (head * in->queries + first) * in->width;
     /* a tile of keys stays in the cache while the queries pass over it */
     for (int64_t at = all.from / TILE * TILE; at < all.to; at += TILE)
-        for (int64_t i = 0; i < n; i++)
-            score_tile(q + i * in->width, k + at, in->width, j->stride, (float)in->scale,
-                       s->scores + i * j->stride + at);
+        for (int64_t i = 0; i < n; i++) {
+            float *out = s->scores + i * j->stride + at;
+            score_tile(q + i * in->width, k + at, in->width, j->stride, (float)in->scale, out);
+            if (in->cap > 0)
+                cap_tile(out, (float)in->cap);
+        }
 }
 
 static void add_table(const td_weights_in *in, int64_t head, int64_t query, span seen,

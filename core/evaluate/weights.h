@@ -20,9 +20,9 @@ enum {
  * group h / (heads / groups). */
 typedef struct td_weights_in {
     int64_t        heads, groups, queries, keys, width;
-    const double  *q; /* [heads][queries][width] */
-    const double  *k; /* [groups][keys][width] */
-    double         scale;
+    const double  *q;          /* [heads][queries][width] */
+    const double  *k;          /* [groups][keys][width] */
+    double         scale, cap; /* cap: of scores before biases; 0: none */
     td_mask_rule   rule;
     const double  *table; /* [heads][distances]; NULL: none */
     int64_t        distances, offset;

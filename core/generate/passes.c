@@ -36,9 +36,10 @@ static int build(const td_passes *d, td_pass *p, td_error *error)
         code = td_model_score(d->batch, &out, p->graph, TD_PASS_PIECE, &p->outputs[0],
                               &p->outputs[1], error);
     else
-        p->outputs[0] = td_scale(td_matmul(last_column(p->graph, out.hidden),
-                                           td_transpose(out.embedding, 0, 1)),
-                                 out.logit_scale);
+        p->outputs[0] = td_cap(td_scale(td_matmul(last_column(p->graph, out.hidden),
+                                                  td_transpose(out.embedding, 0, 1)),
+                                        out.logit_scale),
+                               out.logit_cap);
     return code ? code : td_graph_error(p->graph, error) ? TD_EGRAPH : 0;
 }
 

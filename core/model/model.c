@@ -62,13 +62,13 @@ static td_tensor *flat(td_tensor *x, bool keep)
     return td_reshape(x, dims, keep ? 2 : 1);
 }
 
-/* logits = scale * hidden embedding^T */
+/* logits = td_cap(scale * hidden embedding^T, cap) */
 static td_tensor *logits_of(const td_architecture_out *a)
 {
     td_tensor *z = td_scale(td_matmul(flat(a->hidden, true), td_transpose(a->embedding, 0, 1)),
                             a->logit_scale);
     int64_t    dims[] = { td_dim(a->hidden, 0), td_dim(a->hidden, 1), td_dim(a->embedding, 0) };
-    return td_reshape(z, dims, 3); /* [B, U, V] */
+    return td_reshape(td_cap(z, a->logit_cap), dims, 3); /* [B, U, V] */
 }
 
 /* A rate of 0 where nothing is dropped: plugins then emit no dropout at all. */
@@ -115,7 +115,15 @@ static void build_loss(const td_model *m, const td_batch *batch, const td_archit
                           td_batch_input(g, batch, "labels"),
                           td_batch_input(g, batch, "loss_weights"),
                           td_input(g, "loss_divisor", TD_REAL, 0, 0),
-                          a->logit_scale };
+                          a->logit_scale,
+                          a->logit_cap };
+    if (a->logit_cap > 0 && !(loss->flags & TD_LOSS_CAPS)) {
+        td_graph_fail(g,
+                      "the model caps its logits at %g, but loss '%s' does not cap them: use "
+                      "another loss, or model.logit_cap = 0",
+                      a->logit_cap, loss->plugin.name);
+        return;
+    }
     /* the divisor is an input: a micro-batch does not know the weight of the whole batch */
     td_push(g, "loss");
     TD_HOOK(loss, build, m->loss.config, &in, &l);

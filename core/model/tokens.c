@@ -28,7 +28,7 @@ static td_tensor *pick(td_tensor *z, td_tensor *at)
 
 /* The tokens `labels` i32 [n] at the places `at` i32 [n] of the hidden states:
  *
- *     z = scale h E^T;  nll = log sum_v e^(z_v - max z) - (z_y - max z)
+ *     z = td_cap(scale h E^T, cap);  nll = log sum_v e^(z_v - max z) - (z_y - max z)
  *
  * Pieces share memory: one's logits are dead before the next one's are made. */
 static void score_piece(const td_architecture_out *a, td_tensor *labels, td_tensor *at,
@@ -38,7 +38,8 @@ static void score_piece(const td_architecture_out *a, td_tensor *labels, td_tens
     td_tensor *h = td_gather(td_reshape(a->hidden, flat, 2), at), *z, *top, *log_sum;
 
     /* scaled before the product, where there are fewer numbers */
-    z = td_matmul(td_scale(h, a->logit_scale), td_transpose(a->embedding, 0, 1));
+    z = td_cap(td_matmul(td_scale(h, a->logit_scale), td_transpose(a->embedding, 0, 1)),
+               a->logit_cap);
     top = td_topk(z, 1, best);
     log_sum = td_log(td_sum(td_exp(td_sub(z, top)), -1));
     *nll = td_sub(log_sum, td_sub(pick(z, labels), top));

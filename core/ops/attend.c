@@ -226,12 +226,18 @@ static td_tensor *distance(td_graph *g, td_tensor *const *in, const td_attrs *a)
     return td_reshape(td_where(td_less(d, integer(g, last)), d, integer(g, last)), dims, 3);
 }
 
-/* scale q k^T + bias                                                             [B, H, Tq, Tk] */
+/* cap tanh(scale q k^T / cap)                                                    [B, H, Tq, Tk] */
+static td_tensor *capped(td_tensor *const *in, const td_attrs *a)
+{
+    td_tensor *k = each_head(in[TD_ATTEND_K], in[TD_ATTEND_Q]->dim[1]);
+    return td_cap(td_scale(td_matmul(in[TD_ATTEND_Q], td_transpose(k, -1, -2)), a->f[0]), a->f[1]);
+}
+
+/* The same and the biases. */
 static td_tensor *scores(td_graph *g, td_tensor *const *in, const td_attrs *a)
 {
     int        order[] = { 0, 3, 1, 2 }; /* rows of the transposed table: [B, Tq, Tk, H] */
-    td_tensor *k = each_head(in[TD_ATTEND_K], in[TD_ATTEND_Q]->dim[1]);
-    td_tensor *s = td_scale(td_matmul(in[TD_ATTEND_Q], td_transpose(k, -1, -2)), a->f[0]);
+    td_tensor *s = capped(in, a);
     if (in[TD_ATTEND_TABLE])
         s = td_add(s, td_permute(td_gather(td_transpose(in[TD_ATTEND_TABLE], 0, 1),
                                            distance(g, in, a)),
@@ -256,6 +262,17 @@ static void lower(td_graph *g, td_tensor *const *in, int n, const td_attrs *a, c
     out[1] = td_reshape(td_add(td_log(sum), top), rows, 3);
 }
 
+/* The gradient of scale q k^T from that of the scores: a cap's slope is 1 - tanh^2. Hidden pairs,
+ * whose products may be NaN, have a gradient of exactly 0. */
+static td_tensor *uncapped(td_graph *g, td_tensor *const *in, const td_attrs *a, td_tensor *ds)
+{
+    td_tensor *c;
+    if (a->f[1] <= 0)
+        return ds;
+    c = td_scale(capped(in, a), 1 / a->f[1]);
+    return td_where(ds, td_mul(ds, td_affine(td_mul(c, c), -1, 1)), td_scalar(g, 0));
+}
+
 /* With p the weights, from the saved logsumexp: ds = p (do v^T - sum(do o)); dq = ds k, dk = ds^T
  * q, dv = p^T do. */
 static void lower_grad(td_graph *g, td_tensor *const *in, int n, const td_attrs *a,
@@ -274,7 +291,7 @@ static void lower_grad(td_graph *g, td_tensor *const *in, int n, const td_attrs 
     td_tensor *p = td_where(visible(g, in, a), td_exp(td_sub(scores(g, in, a), top)), zero);
     td_tensor *dp = td_matmul(go, td_transpose(v, -1, -2));
     td_tensor *ds = td_mul(p, td_sub(dp, td_sum(td_mul(go, in[TD_ATTEND_OUT]), -1)));
-    td_tensor *scaled = td_scale(ds, a->f[0]);
+    td_tensor *scaled = td_scale(uncapped(g, in, a, ds), a->f[0]);
     out[0] = td_matmul(scaled, k);
     out[1] = each_group(td_matmul(td_transpose(scaled, -1, -2), q), groups);
     out[2] = each_group(td_matmul(td_transpose(p, -1, -2), go), groups);
@@ -315,7 +332,7 @@ static void flops_grad(td_tensor *const *in, int n, td_tensor *const *out, const
 }
 
 TD_DEFINE_OP(td_op_attend, "attend", TD_ATTEND_INPUTS, TD_ATTEND_INPUTS,
-             "softmax(scale q k^T + bias) v under a mask rule", .infer = infer, .vjp = vjp,
+             "softmax(cap(scale q k^T) + bias) v under a mask rule", .infer = infer, .vjp = vjp,
              .lower = lower, .flops = flops);
 TD_DEFINE_OP(td_op_attend_grad, "attend_grad", TD_ATTEND_GRAD_INPUTS, TD_ATTEND_GRAD_INPUTS,
              "gradients of attend", .infer = infer_grad, .lower = lower_grad, .flops = flops_grad);

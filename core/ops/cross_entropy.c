@@ -101,13 +101,15 @@ static softmax softmax_of(td_tensor *z)
     return (softmax){ ex, sum, td_add(td_log(sum), top) };
 }
 
-/* dz = scale w / divisor (p (1 + 2 z_loss log Z) - t), p = ex / sum                        [N,
- * V] */
-static td_tensor *logit_gradients(const softmax *s, td_tensor *hot, td_tensor *share,
+/* dz = scale w / divisor (p (1 + 2 z_loss log Z) - t), p = ex / sum, [N, V]; a cap multiplies it by
+ * its slope, 1 - (z / cap)^2 */
+static td_tensor *logit_gradients(const softmax *s, td_tensor *z, td_tensor *hot, td_tensor *share,
                                   const targets *t, const td_attrs *a)
 {
     td_tensor *dz = td_mul(td_div(s->ex, s->sum), td_affine(s->log_z, 2 * a->f[1], 1));
     dz = td_sub(dz, td_affine(hot, t->on - t->off, t->off));
+    if (a->f[3] > 0)
+        dz = td_mul(dz, td_affine(td_mul(z, z), -1 / (a->f[3] * a->f[3]), 1));
     return td_scale(td_mul(dz, share), a->f[0]);
 }
 
@@ -122,7 +124,7 @@ static void lower(td_graph *g, td_tensor *const *in, int n, const td_attrs *a, c
     td_tensor *h = td_where(w, in[TD_CE_HIDDEN], zero), *e = in[TD_CE_EMBEDDING], *dz;
     int64_t    vocab = e->dim[0], flat[] = { h->dim[0] };
     targets    t = smoothed(a->f[2], vocab);
-    td_tensor *z = td_scale(td_matmul(h, td_transpose(e, 0, 1)), a->f[0]);
+    td_tensor *z = td_cap(td_scale(td_matmul(h, td_transpose(e, 0, 1)), a->f[0]), a->f[3]);
     td_tensor *hot = one_hot(g, in[TD_CE_LABELS], vocab);
     softmax    s = softmax_of(z);
     td_tensor *z_y = td_sum(td_mul(z, hot), -1), *t_z = z_y; /* sum_v t_v z_v */
@@ -138,7 +140,7 @@ static void lower(td_graph *g, td_tensor *const *in, int n, const td_attrs *a, c
     out[TD_CE_NLL] = td_reshape(nll, flat, 1);
     if (!used[TD_CE_GRAD_HIDDEN] && !used[TD_CE_GRAD_EMBEDDING])
         return;
-    dz = logit_gradients(&s, hot, share, &t, a);
+    dz = logit_gradients(&s, z, hot, share, &t, a);
     out[TD_CE_GRAD_HIDDEN] = td_matmul(dz, e);
     out[TD_CE_GRAD_EMBEDDING] = td_matmul(td_transpose(dz, 0, 1), h);
     if (n > TD_CE_ACC && in[TD_CE_ACC])

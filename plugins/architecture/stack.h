@@ -14,6 +14,7 @@
 
 struct model {
     int64_t vocab_size, d_model, logit_scale;
+    double  logit_cap;
     bool    tie_embeddings, post_norm, post_ffn_norm;
     td_part attention, position, norm, ffn;
 };
@@ -35,6 +36,8 @@ static const char *const ffn_kind[] = { TD_FFN_KIND, 0 };
         TD_OPTION_NEED_INT(struct model, d_model, 1, 1 << 20, "width of the model"),            \
         TD_OPTION_CHOICE(struct model, logit_scale, SCALE_RSQRT, logit_scales,                  \
                          "divide the logits by sqrt(d_model)"),                                 \
+        TD_OPTION_FLOAT(struct model, logit_cap, 0, 0, 1e9,                                     \
+                        "logits z become cap tanh(z / cap), which is below cap; 0: no cap"),    \
         TD_OPTION_BOOL(struct model, tie_embeddings, true,                                      \
                        "one matrix embeds tokens and predicts them"),                           \
         TD_OPTION_BOOL(struct model, post_norm, false,                                          \
@@ -105,6 +108,7 @@ static inline void project_out(const struct model *m, td_graph *g, td_tensor *ta
     /* Logits start with unit variance either way: the factor 1/sqrt(D) is applied to the logits, if
      * the matrix starts from N(0, 1) as the embeddings do, or else is part of the matrix. */
     out->logit_scale = scaled ? 1 / root : 1;
+    out->logit_cap = m->logit_cap;
     out->embedding = m->tie_embeddings
                          ? table
                          : td_param(g, "lm_head.weight", dims, 2, td_normal(scaled ? 1 : 1 / root));
@@ -112,7 +116,7 @@ static inline void project_out(const struct model *m, td_graph *g, td_tensor *ta
 
 /* x + post(attention(norm(x))). `in` has the inputs other than x; the fields that all attentions of
  * the stack share are filled in here. key NULL: self-attention. */
-static inline td_tensor *attend(const struct stack *s, td_tensor *x, const char *pre,
+static inline td_tensor *attend(const struct stack *s, int64_t layer, td_tensor *x, const char *pre,
                                 const char *name, const char *post, td_attention_in in)
 {
     const struct model *m = s->model;
@@ -125,6 +129,7 @@ static inline td_tensor *attend(const struct stack *s, td_tensor *x, const char 
     in.stack = s->scope;
     in.position = m->position;
     in.dropout = s->dropout;
+    in.layer = layer;
     y = td_attention_build(&m->attention, name, &in);
     if (m->post_norm)
         y = td_norm_build(&m->norm, post, y);
@@ -132,7 +137,7 @@ static inline td_tensor *attend(const struct stack *s, td_tensor *x, const char 
 }
 
 /* x + self-attention, which in a merged attention reads the encoder's output as well. */
-static inline td_tensor *attend_self(const struct stack *s, td_tensor *x)
+static inline td_tensor *attend_self(const struct stack *s, int64_t layer, td_tensor *x)
 {
     td_attention_in in = {
         .k_position = s->position, .mask = s->mask, .role = s->role, .rotated = true
@@ -146,18 +151,19 @@ static inline td_tensor *attend_self(const struct stack *s, td_tensor *x)
         in.memory_position = s->memory_position;
         in.memory_mask = s->memory_mask;
     }
-    return attend(s, x, s->self_norm, "self_attn", "post_self_attn_layernorm", in);
+    return attend(s, layer, x, s->self_norm, "self_attn", "post_self_attn_layernorm", in);
 }
 
 /* x + cross-attention: queries of x, keys of the encoder's output. */
-static inline td_tensor *attend_memory(const struct stack *s, td_tensor *x)
+static inline td_tensor *attend_memory(const struct stack *s, int64_t layer, td_tensor *x)
 {
     td_attention_in in = { .key = s->memory,
                            .k_position = s->memory_position,
                            .mask = s->memory_mask,
                            .role = TD_ROLE_CROSS,
                            .rotated = s->memory_rotated };
-    return attend(s, x, "pre_cross_attn_layernorm", "cross_attn", "post_cross_attn_layernorm", in);
+    return attend(s, layer, x, "pre_cross_attn_layernorm", "cross_attn",
+                  "post_cross_attn_layernorm", in);
 }
 
 /* x + post(ffn(norm(x))). Segments tell an ffn which tokens are padding. */
@@ -183,9 +189,9 @@ static inline td_tensor *run_stack(const struct stack *s, td_tensor *x)
         snprintf(name, sizeof name, "layers.%lld", (long long)i);
         td_push(g, name);
         td_layer_begin(g);
-        x = attend_self(s, x);
+        x = attend_self(s, i + 1, x);
         if (cross)
-            x = attend_memory(s, x);
+            x = attend_memory(s, i + 1, x);
         x = feed_forward(s, x);
         td_layer_end(g);
         td_pop(g);

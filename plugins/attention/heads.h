@@ -16,7 +16,7 @@
 struct heads {
     int64_t heads, kv_heads, head_dim;
     bool    qkv_norm, v_norm, qk_norm_scale, output_norm, bias;
-    double  eps;
+    double  eps, score_cap;
 };
 
 /* Stops the build if the rows below would store into the wrong field of S. */
@@ -45,6 +45,10 @@ struct heads {
     TD_OPTION_BOOL(struct heads, bias, false, "biases in the four projections"), \
         TD_OPTION_FLOAT(struct heads, eps, 1e-6, 0, 1,                           \
                         "added to the mean square in the norms of this attention")
+
+#define HEADS_SCORE_CAP                                 \
+    TD_OPTION_FLOAT(struct heads, score_cap, 0, 0, 1e9, \
+                    "scores s become cap tanh(s / cap), which is below cap; 0: no cap")
 
 /* Queries [B, H, T, E], and what they read: keys [B, G, S, E], values [B, G, S, F]. */
 struct qkv {
@@ -130,6 +134,13 @@ static inline td_tensor *heads_out(const struct heads *c, const td_attention_in 
 
 /* Keeps the variance of a score at 1 whatever the width of a head. */
 static inline double heads_scale(const struct heads *c) { return 1 / sqrt((double)c->head_dim); }
+
+/* Softmax attention over all keys that are remembered, under the mask and the cap. */
+static inline td_tensor *heads_attend(const struct heads *c, const td_attention_in *in,
+                                      const struct qkv *x)
+{
+    return td_attend_capped_with(in, x->q, x->k, x->v, c->heads, heads_scale(c), c->score_cap);
+}
 
 /* first, first + 1, .. in each row, one row for each of `like`: i32 [B, length] */
 static inline td_tensor *count_from(const td_tensor *like, int64_t length, double first)

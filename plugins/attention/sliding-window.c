@@ -3,12 +3,13 @@
  *
  * A token sees itself and the window - 1 tokens before it. In an encoder, and among the given
  * tokens of a decoder that reads them bidirectionally, it also sees the window - 1 tokens after it.
- * Cross-attention sees everything. */
+ * Cross-attention sees everything, and so does every n-th layer, if that is asked for (Gemma Team
+ * 2024). */
 #include "heads.h"
 
 struct sliding_window {
     struct heads heads;
-    int64_t      window;
+    int64_t      window, full_every;
 };
 
 HEADS_FIRST(struct sliding_window, heads);
@@ -18,9 +19,13 @@ static const td_option options[] = {
     TD_OPTION_INT(struct sliding_window, window, 4096, 1, 1 << 30,
                   "tokens that self-attention looks back over, including the current one; in an "
                   "encoder, it looks as many ahead"),
+    TD_OPTION_INT(struct sliding_window, full_every, 0, 0, 4096,
+                  "every layer of a stack whose number it divides, counting from 1, has no window; "
+                  "0: all have one"),
     HEADS_QKV_NORM,
     HEADS_OUTPUT_NORM,
     HEADS_BIAS_AND_EPS,
+    HEADS_SCORE_CAP,
     TD_OPTION_END
 };
 
@@ -77,15 +82,24 @@ static bool has_inputs(const td_attention_in *in)
     return in->mask.q_input && g->host->phase(g) != TD_PHASE_STEP;
 }
 
+static bool is_full(const struct sliding_window *c, const td_attention_in *in)
+{
+    return in->role == TD_ROLE_CROSS || (c->full_every && in->layer % c->full_every == 0);
+}
+
 static td_tensor *build(const void *config, const td_attention_in *in)
 {
     const struct sliding_window *c = config;
     const struct heads          *h = &c->heads;
     td_attention_in              seen = *in;
     struct qkv                   x = heads_of(h, in->query, in->key);
-    bool                         causal = in->role != TD_ROLE_CROSS && in->mask.causal;
-    bool                         both = in->role != TD_ROLE_CROSS && !in->mask.causal;
+    bool                         causal = !is_full(c, in) && in->mask.causal;
+    bool                         both = !is_full(c, in) && !in->mask.causal;
 
+    if (c->full_every && in->layer < 1)
+        return td_graph_fail(x.q->graph, "attention 'sliding-window' with full_every needs the "
+                                         "numbers of layers, which this architecture does not "
+                                         "give: set full_every = 0");
     /* the window is set before remember_heads, which sizes the cache by it */
     if (causal)
         seen.mask.window = narrower(in->mask.window, c->window);
@@ -97,7 +111,16 @@ static td_tensor *build(const void *config, const td_attention_in *in)
     remember_heads(&seen, &x);
     if (both && !reaches_all(c, in))
         see_both_sides(c, in, &seen.mask);
-    return heads_out(h, in, td_attend_with(&seen, x.q, x.k, x.v, h->heads, heads_scale(h)));
+    return heads_out(h, in, heads_attend(h, &seen, &x));
+}
+
+static int check(const void *config, td_error *error)
+{
+    const struct sliding_window *c = config;
+    if (c->full_every == 1)
+        return td_fail(error, TD_ECONFIG,
+                       "full_every = 1 leaves no layer with a window: use attention 'softmax'");
+    return heads_check(config, error);
 }
 
 static const td_attention sliding_window = {
@@ -107,7 +130,7 @@ static const td_attention sliding_window = {
                         .doc = "In 'decoder-biattn', sequences longer than the window need a dense "
                                "mask, [B, T, T], which hides given tokens beyond the window from "
                                "each other.",
-                        .paper = "Beltagy et al., Longformer, 2020", .check = heads_check),
+                        .paper = "Beltagy et al., Longformer, 2020", .check = check),
     .roles = TD_ATTENTION_SELF | TD_ATTENTION_CROSS,
     .build = build,
     .head_dim = heads_dim,

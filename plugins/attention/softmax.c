@@ -16,6 +16,7 @@ static const td_option options[] = {
     HEADS_QKV_NORM,
     HEADS_OUTPUT_NORM,
     HEADS_BIAS_AND_EPS,
+    HEADS_SCORE_CAP,
     TD_OPTION_END
 };
 
@@ -32,7 +33,7 @@ static td_tensor *build(const void *config, const td_attention_in *in)
         seen.mask.window = narrower(in->mask.window, c->window);
     rotate_heads(in, &x);
     remember_heads(&seen, &x);
-    return heads_out(h, in, td_attend_with(&seen, x.q, x.k, x.v, h->heads, heads_scale(h)));
+    return heads_out(h, in, heads_attend(h, &seen, &x));
 }
 
 static const td_attention softmax = {

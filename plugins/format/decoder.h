@@ -100,6 +100,7 @@ static void require_decoder(td_translation *t)
     td_require(t, "model.post_ffn_norm", "false");
     td_require(t, "model.attention.plugin", "softmax");
     td_require(t, "model.attention.window", "0");
+    require_no_caps(t);
     td_require(t, "model.attention.output_norm", "false");
     td_require(t, "model.norm.plugin", "rms");
 }

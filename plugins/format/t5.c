@@ -134,6 +134,7 @@ static void require_parts(td_translation *t)
     td_require(t, "model.attention.qkv_norm", "false");
     td_require(t, "model.attention.output_norm", "false");
     td_require(t, "model.attention.window", "0");
+    require_no_caps(t);
     td_require(t, "model.attention.bias", "false");
     td_require(t, "model.position.plugin", "t5-relative");
     td_require(t, "model.share_embeddings", "true");

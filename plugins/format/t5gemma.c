@@ -6,8 +6,8 @@
  * everything else. A few things are ours under another name: norms hold what they add to 1;
  * embeddings are multiplied by sqrt(d_model) before the first layer, so ours are larger by that;
  * scores are divided by the root of a setting, not of the width of a head; and an encoder's
- * window does not count the token itself. It did until transformers 5.4.0, so models with windows
- * are of that version or a later one. */
+ * window does not count the token itself. Before transformers 5.4.0 it did: models with windows
+ * are written for that version or a later one, and read as the version that saved them defines. */
 #include <stdarg.h>
 #include <stdlib.h>
 
@@ -206,12 +206,20 @@ static void require_parts(td_translation *t)
     td_ask(t, "model.continuous_positions");
 }
 
-static void put_layer_types(td_translation *t, const char *group, int64_t layers, bool slides)
+static const char full[] = "full_attention", sliding[] = "sliding_attention";
+
+/* The type of layer k where every n-th layer is full; 0: none is. */
+static const char *type_of(int64_t every, int64_t k)
+{
+    return every && (k + 1) % every == 0 ? full : sliding;
+}
+
+static void put_layer_types(td_translation *t, const char *group, int64_t layers, int64_t every)
 {
     char path[80];
     for (int64_t k = 0; k < layers; k++) {
         snprintf(path, sizeof path, "%s.layer_types.%lld", group, (long long)k);
-        td_put_text(t, path, slides ? "sliding_attention" : "full_attention");
+        td_put_text(t, path, type_of(every, k));
     }
 }
 
@@ -221,6 +229,7 @@ static void write_windows(td_translation *t, const struct shape *s)
     const char *plugin = td_ask_text(t, "model.attention.plugin");
     bool        slides = !strcmp(plugin, "sliding-window");
     int64_t     window = td_ask_int(t, "model.attention.window");
+    int64_t     every = slides ? td_ask_int(t, "model.attention.full_every") : 1;
     if (!slides)
         td_require(t, "model.attention.window", "0");
     else if (window < 2)
@@ -231,8 +240,18 @@ static void write_windows(td_translation *t, const struct shape *s)
         window = td_ask_int(t, "train.length") + 1;
     td_put_int(t, "encoder.sliding_window", window - 1);
     td_put_int(t, "decoder.sliding_window", window);
-    put_layer_types(t, "encoder", s->encoder, slides);
-    put_layer_types(t, "decoder", s->decoder, slides);
+    put_layer_types(t, "encoder", s->encoder, every);
+    put_layer_types(t, "decoder", s->decoder, every);
+}
+
+/* Without null, the class would cap by default. */
+static void write_cap(td_translation *t, const char *key, const char *ours)
+{
+    double cap = td_ask_float(t, ours);
+    if (cap > 0)
+        td_put_float(t, key, cap);
+    else
+        td_put_null(t, key);
 }
 
 /* What both groups have. */
@@ -255,8 +274,8 @@ static void write_sizes(td_translation *t, const struct shape *s)
     td_put_int(t, "head_dim", width);
     td_put_int(t, "query_pre_attn_scalar", width);
     td_put_bool(t, "attention_bias", s->bias);
-    td_put_null(t, "attn_logit_softcapping");
-    td_put_null(t, "final_logit_softcapping");
+    write_cap(t, "attn_logit_softcapping", "model.attention.score_cap");
+    write_cap(t, "final_logit_softcapping", "model.logit_cap");
     td_put_float(t, "rms_norm_eps", td_ask_float(t, "model.norm.eps"));
     td_put_bool(t, "tie_word_embeddings", s->tied);
     write_activation(t, "hidden_activation");
@@ -337,66 +356,101 @@ static void write_model(const void *config, td_translation *t)
 
 /* ---- reading --------------------------------------------------------------------------------- */
 
-/* All layers of both stacks are of one type. */
-static bool read_layer_types(td_translation *t, const char *group, int64_t layers)
+/* Layer k's type. A config may leave out the list; every second layer is full then. */
+static const char *ask_type(td_translation *t, const char *group, int64_t k, char path[80])
 {
-    const char *type = td_ask_text(t, "encoder.layer_types.0"), *own;
-    char        path[80];
+    const char *type;
+    snprintf(path, 80, "%s.layer_types", group);
+    t->ask(t, path); /* null */
+    snprintf(path, 80, "%s.layer_types.0", group);
+    if (!td_has(t, path))
+        return type_of(2, k);
+    snprintf(path, 80, "%s.layer_types.%lld", group, (long long)k);
+    type = td_ask_text(t, path);
+    if (strcmp(type, full) && strcmp(type, sliding))
+        t->refuse(t, "%s is %s: full_attention and sliding_attention can be read", path, type);
+    return type;
+}
+
+/* The number of the first full layer, from 1; 0: there is none. */
+static int64_t first_full(td_translation *t, const char *group, int64_t layers)
+{
+    char path[80];
+    for (int64_t k = 0; k < layers; k++)
+        if (!strcmp(ask_type(t, group, k, path), full))
+            return k + 1;
+    return 0;
+}
+
+static void require_types(td_translation *t, const char *group, int64_t layers, int64_t every)
+{
+    char path[80];
     for (int64_t k = 0; k < layers; k++) {
-        snprintf(path, sizeof path, "%s.layer_types.%lld", group, (long long)k);
-        own = td_ask_text(t, path);
-        if (strcmp(own, type))
-            t->refuse(t, "%s is %s: it can only be %s, as in the encoder's first layer", path, own,
-                      type);
+        const char *type = ask_type(t, group, k, path);
+        if (strcmp(type, type_of(every, k)))
+            t->refuse(t,
+                      "%s is %s: it can only be %s, as layer %lld is full_attention and so must be "
+                      "its multiples, in both stacks, and no other",
+                      path, type, type_of(every, k), (long long)every);
     }
-    if (strcmp(type, "full_attention") && strcmp(type, "sliding_attention"))
-        t->refuse(t,
-                  "encoder.layer_types.0 is %s: full_attention and sliding_attention can be read",
-                  type);
-    return !strcmp(type, "sliding_attention");
 }
 
-/* Whether a version is 5.4.0 or later. What comes before a release ("5.4.0.dev0") may be older than
- * the change. */
-static bool is_recent(const char *version)
+/* Every n-th layer of both stacks is full; 0: none is. */
+static int64_t read_layer_types(td_translation *t, const struct shape *s)
 {
-    char *rest;
-    long  major = strtol(version, &rest, 10), minor = *rest == '.' ? strtol(rest + 1, NULL, 10) : 0;
-    bool  release = version[strspn(version, "0123456789.")] == 0;
-    return major > 5 || (major == 5 && minor >= (release ? 4 : 5));
+    int64_t encoder = first_full(t, "encoder", s->encoder),
+            decoder = first_full(t, "decoder", s->decoder),
+            every = encoder && (!decoder || encoder < decoder) ? encoder : decoder;
+    require_types(t, "encoder", s->encoder, every);
+    require_types(t, "decoder", s->decoder, every);
+    return every;
 }
 
-static void require_version(td_translation *t)
+/* Whether the encoder's window counts the token itself, as before 5.4.0. What comes before a release
+ * ("5.4.0.dev0") may be older than the change. */
+static bool counts_itself(td_translation *t)
 {
     const char *version = td_ask_text(t, "transformers_version");
-    if (!is_recent(version))
+    char       *rest;
+    long major = strtol(version, &rest, 10), minor = *rest == '.' ? strtol(rest + 1, NULL, 10) : 0;
+    bool release = version[strspn(version, "0123456789.")] == 0;
+    if (rest == version || (major == 5 && minor == 4 && !release))
         t->refuse(t,
-                  "transformers_version is %s: layers of type sliding_attention can be read from "
-                  "transformers " WINDOWS_SINCE
-                  " on, because an encoder's window counted the token "
-                  "itself before; for a model of an older version, subtract 1 from "
-                  "encoder.sliding_window, and set transformers_version to " WINDOWS_SINCE,
+                  "transformers_version is %s: layers of type sliding_attention mean something "
+                  "else since " WINDOWS_SINCE ", and this may be older or newer: for a model whose "
+                  "encoder's window counts the token itself, set transformers_version to 5.3.0, "
+                  "else to " WINDOWS_SINCE,
                   version);
+    return major < 5 || (major == 5 && minor < 4);
+}
+
+/* `ahead` is ours less the token itself, if the encoder does not count it. */
+static void require_windows(td_translation *t, int64_t ahead, int64_t window)
+{
+    bool    itself = counts_itself(t);
+    int64_t wanted = itself ? window : window - 1;
+    if (window < 2)
+        t->refuse(t, "decoder.sliding_window is %lld: it must be at least 2", (long long)window);
+    else if (ahead != wanted)
+        t->refuse(t,
+                  "encoder.sliding_window is %lld: it can only be decoder.sliding_window%s, %lld, "
+                  "because %s the token itself in this version of transformers (%s)",
+                  (long long)ahead, itself ? "" : " - 1", (long long)wanted,
+                  itself ? "both count" : "only the decoder's counts",
+                  td_ask_text(t, "transformers_version"));
 }
 
 static void read_windows(td_translation *t, const struct shape *s)
 {
-    bool encoder = read_layer_types(t, "encoder", s->encoder),
-         slides = read_layer_types(t, "decoder", s->decoder) && encoder;
-    int64_t ahead = td_ask_int_or(t, "encoder.sliding_window", 4096),
-            window = td_ask_int_or(t, "decoder.sliding_window", 4096);
-    td_put_text(t, "model.attention.plugin", slides ? "sliding-window" : "softmax");
-    if (!slides)
+    int64_t every = read_layer_types(t, s), ahead, window;
+    td_put_text(t, "model.attention.plugin", every == 1 ? "softmax" : "sliding-window");
+    ahead = td_ask_int_or(t, "encoder.sliding_window", 4096);
+    window = td_ask_int_or(t, "decoder.sliding_window", 4096);
+    if (every == 1)
         return;
-    require_version(t);
+    require_windows(t, ahead, window);
     td_put_int(t, "model.attention.window", window);
-    if (window < 2)
-        t->refuse(t, "decoder.sliding_window is %lld: it must be at least 2", (long long)window);
-    else if (ahead != window - 1)
-        t->refuse(t,
-                  "encoder.sliding_window is %lld: it can only be decoder.sliding_window - 1, "
-                  "%lld, because only the decoder's counts the token itself",
-                  (long long)ahead, (long long)(window - 1));
+    td_put_int(t, "model.attention.full_every", every);
 }
 
 /* What both groups have. */
@@ -423,14 +477,31 @@ static void read_sizes(td_translation *t, struct shape *s)
     read_rope(t);
 }
 
-/* Unless a config says otherwise, the class caps scores and logits. */
-static void require_no_caps(td_translation *t)
+/* null: there is none; missing: the class has one by default. */
+static double read_cap(td_translation *t, const char *path, double otherwise)
 {
-    static const char *const caps[] = { "encoder.attn_logit_softcapping",
-                                        "decoder.attn_logit_softcapping",
-                                        "decoder.final_logit_softcapping" };
-    for (size_t k = 0; k < sizeof caps / sizeof *caps; k++)
-        td_require(t, caps[k], "null");
+    const td_format_value *v = t->ask(t, path);
+    double                 cap = otherwise;
+    if (v && v->type == TD_VALUE_NULL)
+        return 0;
+    if (v)
+        cap = td_ask_float(t, path);
+    if (!(cap > 0))
+        t->refuse(t, "%s is %s: it must be above 0, or null", path, td_ask_text(t, path));
+    return cap;
+}
+
+static void read_caps(td_translation *t)
+{
+    double encoder = read_cap(t, "encoder.attn_logit_softcapping", 50),
+           decoder = read_cap(t, "decoder.attn_logit_softcapping", 50);
+    if (encoder != decoder)
+        t->refuse(t,
+                  "encoder.attn_logit_softcapping is %g, but decoder.attn_logit_softcapping is %g "
+                  "(0: none): they must be equal",
+                  encoder, decoder);
+    td_put_float(t, "model.attention.score_cap", decoder);
+    td_put_float(t, "model.logit_cap", read_cap(t, "decoder.final_logit_softcapping", 30));
     t->ask(t, "encoder.final_logit_softcapping"); /* an encoder makes no logits */
 }
 
@@ -495,7 +566,7 @@ static void read_model(const void *config, td_translation *t)
     (void)config;
     begin(&both, t, true);
     read_fixed(t);
-    require_no_caps(t);
+    read_caps(t);
     s.encoder = ask_layers(t, "encoder.num_hidden_layers");
     s.decoder = ask_layers(t, "decoder.num_hidden_layers");
     td_put_int(t, "model.encoder_layers", s.encoder);
@@ -518,7 +589,7 @@ static const char *const types[] = { "t5gemma", NULL };
 
 static const td_format format = {
     .plugin = TD_PLUGIN(td_format, TD_FORMAT_KIND, "t5gemma", NULL, char,
-                        .brief = "Hugging Face's T5Gemma without caps: encoder-decoder, post_norm "
+                        .brief = "Hugging Face's T5Gemma: encoder-decoder, post_norm "
                                  "and post_ffn_norm = true",
                         .paper = "Zhang et al., Encoder-Decoder Gemma, 2025"),
     .model_types = types,

@@ -45,6 +45,13 @@ static inline void write_dtype(td_translation *t)
     td_put_text(t, "torch_dtype", t->dtype);
 }
 
+/* Most classes cap neither scores nor logits. */
+static inline void require_no_caps(td_translation *t)
+{
+    td_require(t, "model.logit_cap", "0.0");
+    td_require(t, "model.attention.score_cap", "0.0");
+}
+
 /* Settings that do not change what a model computes in evaluation. */
 static inline void ignore_idle(td_translation *t)
 {

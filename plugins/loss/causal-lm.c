@@ -70,7 +70,7 @@ static void build(const void *config, const td_loss_in *in, td_loss_out *out)
 static const td_loss causal_lm = {
     .plugin = TD_PLUGIN(td_loss, TD_LOSS_KIND, "causal-lm", options, struct causal_lm,
                         .brief = "predict every token from those before it"),
-    .flags = TD_LOSS_NOTHING_GIVEN,
+    .flags = TD_LOSS_NOTHING_GIVEN | TD_LOSS_CAPS,
     .split = split,
     .bounds = bounds,
     .build = build,

@@ -20,8 +20,8 @@ static inline void cross_entropy_build(const td_loss_in *in, double z_loss, doub
     td_tensor *hidden = td_reshape(in->hidden, dims, 2);
     td_tensor *labels = td_reshape(in->labels, &n, 1), *weights = td_reshape(in->weights, &n, 1);
 
-    out->loss = td_cross_entropy(hidden, in->embedding, labels, weights, in->divisor,
-                                 in->logit_scale, z_loss, smoothing);
+    out->loss = td_cross_entropy_capped(hidden, in->embedding, labels, weights, in->divisor,
+                                        in->logit_scale, in->logit_cap, z_loss, smoothing);
     out->sum = td_output(out->loss, TD_CE_SUM);
     out->nll = td_output(out->loss, TD_CE_NLL);
 }

@@ -46,7 +46,7 @@ static const td_loss span_corruption = {
                                "gives the beginning of a text and scores the rest, a task that "
                                "such a model has not been trained on.",
                         .paper = "Raffel et al., Exploring the Limits of Transfer Learning, 2020"),
-    .flags = TD_LOSS_NEEDS_GIVEN,
+    .flags = TD_LOSS_NEEDS_GIVEN | TD_LOSS_CAPS,
     .split = split,
     .bounds = bounds,
     .build = build,

@@ -230,7 +230,7 @@ static const td_loss ul2 = {
                "have modes (tokenizer.modes). train.length covers inputs and targets "
                "together. Evaluation gives the beginning of a text, without a mode token.",
         .paper = "Tay et al., UL2: Unifying Language Learning Paradigms, 2022"),
-    .flags = TD_LOSS_NEEDS_GIVEN,
+    .flags = TD_LOSS_NEEDS_GIVEN | TD_LOSS_CAPS,
     .split = split,
     .bounds = bounds,
     .build = build,

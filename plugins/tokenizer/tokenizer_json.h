@@ -171,7 +171,8 @@ static inline void emit_role(struct growing *j, const char *role, const char *na
     emit_string(j, name, strlen(name));
 }
 
-/* tokenizer_config.json. Names of special tokens may be NULL: there is none. `split`: text that
+/* tokenizer_config.json. Names of special tokens may be NULL: there is none. `begin`: what texts
+ * begin with, even where the model adds it, as a decoder with an encoder does. `split`: text that
  * looks like a special token is text, as it is for our tokenizers: otherwise whoever writes a
  * prompt could end it. */
 static inline int put_token_config(const td_tokenizer_out *out, bool split, const char *begin,

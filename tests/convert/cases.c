@@ -85,6 +85,30 @@ Test(cases, t5gemma_with_windows_and_biases)
     expect_greedy("t5gemma", "run");
 }
 
+/* Caps, and a window in every other layer. An older version of transformers counted a token in its
+ * encoder's window, too, and settings that a config leaves out have the values of the class. */
+Test(cases, t5gemma_as_released)
+{
+    static const char older[] =
+        "rm -rf old again && cp -r $C/t5gemma-released/theirs old && chmod -R u+w old && sed -i "
+        "'%s' "
+        "old/config.json && $T convert old again && cmp run/config.cfg again/config.cfg";
+    char command[500];
+    read_and_write("t5gemma-released", "t5gemma");
+    expect_greedy("t5gemma-released", "run");
+    MUST("grep 'score_cap = 0.75' run/config.cfg && grep 'full_every = 2' run/config.cfg && grep "
+         "'logit_cap = 1.5' run/config.cfg");
+    snprintf(command, sizeof command, older,
+             "s/5.24.0/4.53.0.dev0/; s/\"sliding_window\": 4/\"sliding_window\": 5/");
+    MUST(command);
+    snprintf(command, sizeof command, older,
+             "/\"layer_types\"/,/\\]/d; s/\"eos_token_id\": 1/\"eos_token_id\": [1, 107]/");
+    MUST(command);
+    MUST("sed -i '/softcapping/d' old/config.json && $T convert old plain && grep 'score_cap = "
+         "50.0' "
+         "plain/config.cfg && grep 'logit_cap = 30.0' plain/config.cfg");
+}
+
 /* In bf16 the same bytes come out that went in. */
 Test(cases, bf16_comes_out_as_it_went_in)
 {
@@ -153,6 +177,15 @@ Test(cases, redllm_with_norms_after_sublayers_as_t5gemma)
     expect_greedy("redllm-t5gemma",
                   "-c $C/redllm-t5gemma/ours.cfg --weights $C/redllm-t5gemma/ours.safetensors");
     expect_greedy("redllm-t5gemma", "run");
+}
+
+/* Every third layer is full: none of the decoder's. */
+Test(cases, redllm_with_caps_and_some_windows_as_t5gemma)
+{
+    write_and_read("redllm-t5gemma-caps", "t5gemma");
+    expect_greedy("redllm-t5gemma-caps", "-c $C/redllm-t5gemma-caps/ours.cfg --weights "
+                                         "$C/redllm-t5gemma-caps/ours.safetensors");
+    expect_greedy("redllm-t5gemma-caps", "run");
 }
 
 /* ---- llama.cpp's files ----------------------------------------------------------------------- */
@@ -230,6 +263,36 @@ Test(cases, biattn_with_linear_attention_and_xpos) { write_own_class("biattn-lin
 Test(cases, redllm_with_merged_attention_and_xpos) { write_own_class("redllm-merged"); }
 Test(cases, redllm_with_merged_attention_and_biases) { write_own_class("redllm-merged-t5"); }
 Test(cases, redllm_with_two_tables_and_norms_after_sublayers) { write_own_class("redllm-tables"); }
+/* The fused loss caps its logits as the logits that are shown are capped: log sum_v e^z_v - z_y. */
+static void expect_loss(const char *name)
+{
+    char          have[200], batch[500];
+    struct values z, loss, labels;
+    double        mean = 0;
+    snprintf(have, sizeof have, "%s/o.safetensors", scratch);
+    snprintf(batch, sizeof batch, "%s/%s/batch.safetensors", CASES, name);
+    z = tensor_of(have, "logits");
+    loss = tensor_of(have, "cross_entropy");
+    labels = tensor_of(batch, "labels");
+    for (size_t n = 0, width = z.count / labels.count; n < labels.count; n++) {
+        double sum = 0;
+        for (size_t v = 0; v < width; v++)
+            sum += exp(z.at[n * width + v]);
+        mean += (log(sum) - z.at[n * width + (size_t)labels.at[n]]) / (double)labels.count;
+    }
+    cr_expect_float_eq(loss.at[0], mean, 1e-5, "%s: %g, not %g", name, loss.at[0], mean);
+    free(z.at);
+    free(loss.at);
+    free(labels.at);
+}
+
+Test(cases, redllm_with_caps_and_some_windows)
+{
+    write_own_class("redllm-caps");
+    expect_loss("redllm-caps");
+}
+
+Test(cases, biattn_with_caps_and_some_windows) { write_own_class("biattn-caps"); }
 
 /* ---- runs ------------------------------------------------------------------------------------ */
 

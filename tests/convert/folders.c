@@ -80,6 +80,28 @@ Test(folders, other_modules_convert_again)
                    "test $(ls cache/tandem/folders | wc -l) = 3");
 }
 
+/* A model and a tokenizer that Hugging Face's own code has made: in, finetuned, and out again. Its
+ * factors are powers of two, so that nothing is rounded on the way. */
+Test(folders, a_model_is_finetuned_and_goes_back)
+{
+    MUST("$T convert $C/t5gemma-text/theirs run && "
+         "$T train -c run/config.cfg -c base/finetune.cfg -c $C/t5gemma-text/pairs.cfg "
+         "train.weights=run run.name=tuned run.dir=. train.steps=3 train.length=128 train.batch=2 "
+         "train.micro_batch=2 evaluate.sequences=1 && $T convert tuned there --to t5gemma && "
+         "$T convert there again");
+    MUST("! cmp run/checkpoints/*/model.safetensors again/checkpoints/*/model.safetensors && "
+         "cmp tuned/checkpoints/*/model.safetensors again/checkpoints/*/model.safetensors");
+    MUST("for run in tuned again; do $T generate $run --ids '280 287 69 304 177' --json | "
+         "sed 's/,\"logprob\".*//' >$run.said; done && grep -q ids tuned.said && "
+         "cmp tuned.said again.said");
+    /* an encoder's tokenizer adds no <bos>, but has one, with which the decoder begins */
+    MUST("grep -q '\"bos_token\": \"<bos>\"' there/tokenizer_config.json && "
+         "grep -q '\"post_processor\": null' there/tokenizer.json");
+    MUST("$T convert run back --to t5gemma && $T convert back same && for run in run same; do "
+         "$T generate $run 'What is 12  plus \303\251?' --json >$run.said; done && cmp run.said "
+         "same.said");
+}
+
 Test(folders, without_a_cache_a_folder_is_refused)
 {
     MUST(TRAIN "&& $T convert a there --to llama");

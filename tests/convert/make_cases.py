@@ -332,6 +332,17 @@ OTHER_PARTS = {
   norm = { plugin = "layer"; };
   ffn = { plugin = "geglu"; d_ff = 7; };
 """,
+    "redllm-caps": """  plugin = "encoder-decoder"; vocab_size = 13; d_model = 9; encoder_layers = 3; decoder_layers = 2; logit_cap = 1.5;
+  logit_scale = "none"; tie_embeddings = false;
+  attention = { plugin = "sliding-window"; heads = 3; head_dim = 4; window = 3; full_every = 2; score_cap = 0.5; };
+  position = { plugin = "alibi"; };
+  ffn = { plugin = "swiglu"; d_ff = 7; };
+""",
+    "biattn-caps": """  plugin = "decoder-biattn"; vocab_size = 13; d_model = 9; layers = 3; logit_cap = 2.5;
+  attention = { plugin = "sliding-window"; heads = 2; head_dim = 4; window = 4; full_every = 3; score_cap = 0.75; };
+  position = { plugin = "rope"; base = 300.0; };
+  ffn = { plugin = "swiglu"; d_ff = 7; };
+""",
 }
 
 
@@ -422,6 +433,18 @@ T5GEMMA = """  plugin = "encoder-decoder"; vocab_size = 17; d_model = 15; encode
 """
 
 
+T5GEMMA_CAPS = """  plugin = "encoder-decoder"; vocab_size = 17; d_model = 15; encoder_layers = 4; decoder_layers = 1;
+  logit_scale = "none"; logit_cap = 2.5; tie_embeddings = false; post_norm = true; post_ffn_norm = true;
+  cross_positions = false; share_embeddings = false;
+  attention = {
+    plugin = "sliding-window"; heads = 5; kv_heads = 1; head_dim = 4; window = 7; full_every = 3; score_cap = 0.5; qkv_norm = false;
+  };
+  position = { plugin = "rope"; };
+  norm = { plugin = "rms"; scale = false; };
+  ffn = { plugin = "geglu"; d_ff = 7; };
+"""
+
+
 def keep_t5gemma(folder, batch):
     """Its class takes every padding id for padding unless a mask says otherwise."""
     model = T5GemmaForConditionalGeneration.from_pretrained(os.path.join(folder, "theirs"), dtype=torch.float32).eval()
@@ -438,20 +461,21 @@ def keep_t5gemma(folder, batch):
     save_file({"logits": logits.numpy().astype(np.float32)}, os.path.join(folder, "expect.safetensors"))
 
 
-def theirs_t5gemma(name, seed):
-    """Stacks of unequal depth, all of whose layers have a window; factors are powers of 2, so that what is read and
-    written again is the same."""
+def theirs_t5gemma(name, seed, released):
+    """Stacks of unequal depth, all of whose layers have a window or, as in the released models, every other one, with
+    caps; factors are powers of 2, so that what is read and written again is the same."""
     folder = place(name)
     both = {
         "vocab_size": 13, "hidden_size": 16, "intermediate_size": 7, "num_attention_heads": 4, "num_key_value_heads": 2,
-        "head_dim": 6, "query_pre_attn_scalar": 24, "attn_logit_softcapping": None, "final_logit_softcapping": None,
-        "attention_bias": True, "max_position_embeddings": 64, "rope_parameters": {"rope_type": "default", "rope_theta": 300.0},
+        "head_dim": 6, "query_pre_attn_scalar": 24, "attn_logit_softcapping": 0.75 if released else None,
+        "final_logit_softcapping": 1.5 if released else None, "attention_bias": not released,
+        "max_position_embeddings": 64, "rope_parameters": {"rope_type": "default", "rope_theta": 300.0},
     }
-    slides = ["sliding_attention"]
+    types = 2 * ["sliding_attention", "full_attention" if released else "sliding_attention"]
     config = T5GemmaConfig(
-        encoder={**both, "num_hidden_layers": 3, "sliding_window": 4, "layer_types": 3 * slides},
-        decoder={**both, "num_hidden_layers": 2, "sliding_window": 5, "layer_types": 2 * slides},
-        vocab_size=13, tie_word_embeddings=False,
+        encoder={**both, "num_hidden_layers": 3, "sliding_window": 4, "layer_types": types[:3]},
+        decoder={**both, "num_hidden_layers": 2, "sliding_window": 5, "layer_types": types[:2]},
+        vocab_size=13, tie_word_embeddings=released,
     )
     model = T5GemmaForConditionalGeneration(config)
     scramble(model, seed)
@@ -469,8 +493,10 @@ def theirs_t5gemma(name, seed):
 
 
 def main(tandem):
-    theirs_t5gemma("t5gemma", 35)
+    theirs_t5gemma("t5gemma", 35, False)
+    theirs_t5gemma("t5gemma-released", 36, True)
     ours_t5(tandem, "redllm-t5gemma", 34, T5GEMMA, "t5gemma", keep_t5gemma)
+    ours_t5(tandem, "redllm-t5gemma-caps", 37, T5GEMMA_CAPS, "t5gemma", keep_t5gemma)
     theirs_t5("t5", 9, False)
     theirs_t5("t5-v1.1", 10, True)
     ours_t5(tandem, "redllm-t5", 11, T5, "t5", keep_t5)
@@ -501,4 +527,5 @@ def main(tandem):
     )
 
 
-main(sys.argv[1])
+if __name__ == "__main__":
+    main(sys.argv[1])

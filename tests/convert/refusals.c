@@ -163,25 +163,37 @@ Test(refusals, of_models_that_t5gemma_does_not_have)
                    "--weights $C/redllm-t5/ours.safetensors");
     scratch_expect(2, "model.post_ffn_norm is true: it can only be false",
                    DECLLM "--to llama model.post_ffn_norm=true");
+    scratch_expect(2,
+                   "model.logit_cap is 30.0: it can only be 0.0; formats that can: 'huggingface'",
+                   DECLLM "--to llama model.logit_cap=30");
+    scratch_expect(2, "model.attention.score_cap is 50.0: it can only be 0.0",
+                   "$T convert -c $C/redllm-t5/ours.cfg out --to t5 model.attention.score_cap=50 "
+                   "--weights $C/redllm-t5/ours.safetensors");
     MUST("! ls -d out*");
 }
 
 Test(refusals, of_stacks_that_differ)
 {
-    expect_changed_t5gemma("decoder.attn_logit_softcapping is 50.0: it can only be null",
-                           "0,/attn_logit_softcapping/ s/\"attn_logit_softcapping\": null/"
-                           "\"attn_logit_softcapping\": 50.0/");
-    expect_changed_t5gemma("decoder.final_logit_softcapping is missing",
-                           "0,/final_logit_softcapping/ {/final_logit_softcapping/d}");
+    expect_changed_t5gemma("encoder.attn_logit_softcapping is 0, but "
+                           "decoder.attn_logit_softcapping is 50 (0: none): they must be equal",
+                           "0,/attn_logit_softcapping/ {/attn_logit_softcapping/d}");
+    expect_changed_t5gemma("decoder.final_logit_softcapping is 0.0: it must be above 0, or null",
+                           "s/\"final_logit_softcapping\": null/\"final_logit_softcapping\": 0.0/");
     expect_changed_t5gemma("encoder.intermediate_size is 7, but decoder.intermediate_size is 9: "
                            "they must be equal",
                            "0,/\"intermediate_size\": 7/ s/\"intermediate_size\": 7/"
                            "\"intermediate_size\": 9/");
-    expect_changed_t5gemma("decoder.layer_types.0 is full_attention: it can only be "
-                           "sliding_attention, as in the encoder",
+    expect_changed_t5gemma("encoder.layer_types.0 is sliding_attention: it can only be "
+                           "full_attention, as layer 1 is full_attention",
                            "0,/sliding_attention/ s/sliding_attention/full_attention/");
+    expect_changed_case("t5gemma-released", 1,
+                        "encoder.layer_types.1 is sliding_attention: it can only be full_attention",
+                        "/encoder/,$ s/full_attention/sliding_attention/");
+    expect_changed_t5gemma("encoder.layer_types.0 is chunked_attention: full_attention and "
+                           "sliding_attention can be read",
+                           "/encoder/,$ s/sliding_attention/chunked_attention/");
     expect_changed_t5gemma("encoder.sliding_window is 5: it can only be decoder.sliding_window - "
-                           "1, 4",
+                           "1, 4, because only the decoder's counts the token itself",
                            "s/\"sliding_window\": 4/\"sliding_window\": 5/");
     expect_changed_t5gemma("encoder.hidden_activation is relu", "s/gelu_pytorch_tanh/relu/");
     expect_changed_t5gemma("encoder.query_pre_attn_scalar is 0: it must be above 0",
@@ -191,14 +203,17 @@ Test(refusals, of_stacks_that_differ)
     MUST("! ls -d out*");
 }
 
-/* Until 5.4.0, an encoder's window was another; without windows, every version computes the same. */
-Test(refusals, of_t5gemmas_windows_in_older_versions)
+/* Until 5.4.0, an encoder's window counted the token itself; without windows, every version computes
+ * the same. */
+Test(refusals, of_t5gemmas_windows_in_other_versions)
 {
-    static const char refusal[] = "sliding_attention can be read from transformers 5.4.0 on";
-    expect_changed_t5gemma("transformers_version is 5.3.0: ", "s/5\\.24\\.0/5.3.0/");
-    expect_changed_t5gemma(refusal, "s/5\\.24\\.0/5.4.0.dev0/");
+    static const char refusal[] = "encoder.sliding_window is 4: it can only be "
+                                  "decoder.sliding_window, 5, because both count the token itself";
+    static const char unsure[] = "and this may be older or newer";
+    expect_changed_t5gemma(refusal, "s/5\\.24\\.0/5.3.0/");
     expect_changed_t5gemma(refusal, "s/5\\.24\\.0/4.57.6/");
-    expect_changed_t5gemma(refusal, "s/5\\.24\\.0/new/");
+    expect_changed_t5gemma(unsure, "s/5\\.24\\.0/5.4.0.dev0/");
+    expect_changed_t5gemma(unsure, "s/5\\.24\\.0/new/");
     expect_changed_t5gemma("transformers_version is missing", "/transformers_version/d");
     MUST("! ls -d out*");
     expect_changed_case("t5gemma", 0, "", "s/5\\.24\\.0/5.4.0/");

@@ -352,6 +352,7 @@ Test(attention, equals_whole_matrices_of_other_attentions, .timeout = 120)
     expect_plain("nano/decllm",
                  WITH("model.attention.plugin=sliding-window", "model.attention.window=70"), false,
                  203, 19);
+    expect_plain("nano/redllm", WITH("model.attention.score_cap=0.75"), false, 37, 11);
     expect_plain("nano/redllm", WITH("model.attention.plugin=merged"), true, 37, 11);
     expect_plain("nano/decllm", WITH("model.attention.plugin=differential"), false, 37, 11);
 }

@@ -44,6 +44,8 @@ static inline double score(const plain *p, int64_t h, int64_t i, int64_t j)
         s += p->in[TD_ATTEND_Q][(h * p->queries + i) * width + e] *
              p->in[TD_ATTEND_K][(g * p->keys + j) * width + e];
     s *= p->node.attrs.f[0];
+    if (p->node.attrs.f[1] > 0)
+        s = p->node.attrs.f[1] * tanh(s / p->node.attrs.f[1]);
     if (has(p, TD_ATTEND_TABLE)) {
         int64_t r = p->node.in[TD_ATTEND_TABLE]->dim[1];
         double  d = p->in[TD_ATTEND_K_POSITION][j] - p->in[TD_ATTEND_Q_POSITION][i] +

@@ -280,3 +280,15 @@ Test(describe, memory_of_each_of_several_processes)
     cr_expect(strstr(c.err, "9 processes cannot share a batch of train.batch = 8"), "%s", c.err);
     child_free(&c);
 }
+
+/* A loss of another author may not know of caps. */
+Test(describe, a_loss_that_does_not_cap)
+{
+    child c = child_run((const char *[]){ TANDEM_BINARY, "describe", "-c", "quickstart/decllm.cfg",
+                                          "--plugin-path", TANDEM_FIXTURES "/broken",
+                                          "loss.plugin=mixes", "model.logit_cap=5", NULL });
+    cr_expect_eq(c.code, 2);
+    cr_expect(strstr(c.err, "the model caps its logits at 5, but loss 'mixes' does not cap them"),
+              "%s", c.err);
+    child_free(&c);
+}

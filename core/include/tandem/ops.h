@@ -206,6 +206,13 @@ typedef struct td_bias {
     int64_t    offset;                  /* the index of distance 0 */
 } td_bias;
 
+/* cap tanh(x / cap): about x where x is small, and never beyond +-cap. cap 0: x itself. Papers: Bello
+ * et al. 2016; Gemma Team 2024 (Gemma 2). */
+static inline td_tensor *td_cap(td_tensor *x, double cap)
+{
+    return cap > 0 ? td_scale(td_tanh(td_scale(x, 1 / cap)), cap) : x;
+}
+
 /* The inputs of "attend". "attend_grad" takes the same, then the gradient of the output, the
  * output, and output 1. */
 enum {
@@ -230,13 +237,15 @@ enum {
     TD_ATTEND_GRAD_INPUTS
 };
 
-/* softmax(scale q k^T + bias, over the keys that the mask shows) v. q [B, H, Tq, E], k [B, G, Tk,
- * E], v [B, G, Tk, F], G dividing H (grouped heads: head h reads group h / (H/G)). -> [B, H, Tq,
- * F]; output 1: logsumexp [B, H, Tq], through which no gradient flows. "attend": i[0] causal, i[1]
- * window, i[2] self, i[3] bias offset; f[0] scale. "attend_grad": -> dq, dk, dv, dtable [H, R],
- * ddense */
-static inline td_tensor *td_attend(td_tensor *q, td_tensor *k, td_tensor *v, const td_mask *mask,
-                                   const td_bias *bias, double scale)
+/* softmax(td_cap(scale q k^T, cap) + bias, over the keys that the mask shows) v. q [B, H, Tq, E], k
+ * [B, G, Tk, E], v [B, G, Tk, F], G dividing H (grouped heads: head h reads group h / (H/G)). ->
+ * [B, H, Tq, F]; output 1: logsumexp [B, H, Tq], through which no gradient flows. A kernel that does
+ * not know the cap must refuse a call that has one (`accepts`). "attend": i[0] causal, i[1] window,
+ * i[2] self, i[3] bias offset; f[0] scale, f[1] cap (0: none). "attend_grad": -> dq, dk, dv, dtable
+ * [H, R], ddense */
+static inline td_tensor *td_attend_capped(td_tensor *q, td_tensor *k, td_tensor *v,
+                                          const td_mask *mask, const td_bias *bias, double scale,
+                                          double cap)
 {
     td_attrs   a;
     td_tensor *in[TD_ATTEND_INPUTS] = { q,
@@ -258,6 +267,7 @@ static inline td_tensor *td_attend(td_tensor *q, td_tensor *k, td_tensor *v, con
     a.i[1] = mask->window;
     a.i[2] = mask->self;
     a.f[0] = scale;
+    a.f[1] = cap;
     /* without a bias by distance its three inputs stay absent */
     if (bias && bias->table) {
         in[TD_ATTEND_TABLE] = bias->table;
@@ -266,6 +276,12 @@ static inline td_tensor *td_attend(td_tensor *q, td_tensor *k, td_tensor *v, con
         a.i[3] = bias->offset;
     }
     return td_emit_("attend", in, TD_ATTEND_INPUTS, &a);
+}
+
+static inline td_tensor *td_attend(td_tensor *q, td_tensor *k, td_tensor *v, const td_mask *mask,
+                                   const td_bias *bias, double scale)
+{
+    return td_attend_capped(q, k, v, mask, bias, scale, 0);
 }
 
 /* ---- cross-entropy --------------------------------------------------------------------------- */
@@ -283,8 +299,8 @@ enum {
 };
 enum { TD_CE_LOSS, TD_CE_SUM, TD_CE_NLL, TD_CE_GRAD_HIDDEN, TD_CE_GRAD_EMBEDDING, TD_CE_OUTPUTS };
 
-/* Cross-entropy of the logits z = scale * hidden embedding^T, fused with the projection and
- * computed in chunks, so that [N, V] never exists. With Z = sum_v exp(z_v), label y and weight w:
+/* Cross-entropy of the logits z = td_cap(scale * hidden embedding^T, cap), fused with the projection
+ * and computed in chunks, so that [N, V] never exists. With Z = sum_v exp(z_v), label y and weight w:
  *
  *     loss = sum_n w_n (log Z - sum_v t_v z_v + z_loss (log Z)^2 - c) / divisor
  *
@@ -298,16 +314,26 @@ enum { TD_CE_LOSS, TD_CE_SUM, TD_CE_NLL, TD_CE_GRAD_HIDDEN, TD_CE_GRAD_EMBEDDING
  * Outputs: 0 loss; 1 sum_n w_n (log Z - z_y), a scalar, not divided; 2 log Z - z_y, [N]; 3
  * dloss/dhidden; 4 dloss/dembedding. An output without a reader is not computed. The gradients are
  * outputs because they are cheapest while the logits of a chunk exist. The z-loss is from Chowdhery
- * et al. 2022 (PaLM). "cross_entropy": f[0] scale, f[1] z_loss, f[2] smoothing */
-static inline td_tensor *td_cross_entropy(td_tensor *hidden, td_tensor *embedding,
-                                          td_tensor *labels, td_tensor *weights, td_tensor *divisor,
-                                          double scale, double z_loss, double smoothing)
+ * et al. 2022 (PaLM). "cross_entropy": f[0] scale, f[1] z_loss, f[2] smoothing, f[3] cap (0: none) */
+static inline td_tensor *td_cross_entropy_capped(td_tensor *hidden, td_tensor *embedding,
+                                                 td_tensor *labels, td_tensor *weights,
+                                                 td_tensor *divisor, double scale, double cap,
+                                                 double z_loss, double smoothing)
 {
     td_attrs   a = td_attrs_(0, 0, 0, scale);
     td_tensor *in[TD_CE_INPUTS] = { hidden, embedding, labels, weights, divisor, 0 };
     a.f[1] = z_loss;
     a.f[2] = smoothing;
+    a.f[3] = cap;
     return td_emit_("cross_entropy", in, TD_CE_INPUTS, &a);
+}
+
+static inline td_tensor *td_cross_entropy(td_tensor *hidden, td_tensor *embedding,
+                                          td_tensor *labels, td_tensor *weights, td_tensor *divisor,
+                                          double scale, double z_loss, double smoothing)
+{
+    return td_cross_entropy_capped(hidden, embedding, labels, weights, divisor, scale, 0, z_loss,
+                                   smoothing);
 }
 
 /* ---- dropout, norms, and ops by name --------------------------------------------------------- */

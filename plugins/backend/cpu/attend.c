@@ -3,7 +3,7 @@
  * one head, so no two tasks write the same output. With m the largest score so far, for each block
  * of keys:
  *
- *     s = scale q k^T + bias;  m' = max(m, s);  f = e^(m - m')
+ *     s = cap(scale q k^T) + bias;  m' = max(m, s);  f = e^(m - m')
  *     sum = f sum + sum_j e^(s_j - m');  o = f o + sum_j e^(s_j - m') v_j
  *
  * and at the end o / sum, and the logsumexp m + log(sum), which the backward pass needs. */
@@ -40,7 +40,8 @@ td_attend_shape td_attend_shape_of(const td_call *call)
                               .window = call->attrs->i[1],
                               .self = call->attrs->i[2] != 0,
                               .offset = call->attrs->i[3],
-                              .scale = (float)call->attrs->f[0] };
+                              .scale = (float)call->attrs->f[0],
+                              .cap = (float)call->attrs->f[1] };
 }
 
 size_t td_attend_slice_floats(const td_attend_shape *s)
@@ -134,8 +135,9 @@ static void add_block(const td_attend_shape *s, const td_attend_side *q, const t
     td_tile_product qk = td_attend_rows(&keys, k, s->e, lanes, w->q, w->scores);
     td_tile_product pv = td_attend_columns(&values, k, s->f, lanes, w->scores, w->o);
 
-    /* S^T = k (scale q^T); softmax; o^T += v^T P^T */
+    /* S^T = k (scale q^T), capped; softmax; o^T += v^T P^T */
     td_attend_product(s, q, k, sees, TD_KEYS_BY_LANES, &qk);
+    td_attend_cap(s, k->count, lanes, w->scores, NULL);
     td_attend_mask(s, q, k, sees, w->scores);
     soften(w->scores, k->count, lanes, w->top, w->sum, w->fade);
     rescale(w->o, s->f, lanes, w->fade);

@@ -20,7 +20,7 @@ typedef struct td_attend_shape {
     int64_t        e_wide, f_wide; /* e and f rounded up to whole vectors */
     bool           causal, self, segments, inputs;
     int64_t        window, offset;
-    float          scale;
+    float          scale, cap;
 } td_attend_shape;
 
 td_attend_shape td_attend_shape_of(const td_call *);
@@ -129,6 +129,15 @@ td_tile_function *td_tile_product_here(void);
 /* to[columns][ld] = from[rows][ld_from] transposed. Lanes beyond `rows` are unchanged. */
 void td_tile_transpose(const float *from, int64_t ld_from, int64_t rows, int64_t columns, float *to,
                        int64_t ld);
+
+/* ---- caps (attend_cap.c) --------------------------------------------------------------------- */
+
+/* Scores [keys][64] become cap tanh(score / cap); nothing without a cap. `slopes` [keys][64]: the
+ * derivatives, 1 - tanh^2, or NULL. */
+void td_attend_cap(const td_attend_shape *, int64_t keys, int64_t lanes, float *scores,
+                   float *slopes);
+/* ds *= slope, but exactly 0 where ds is: the slope of a hidden pair may be NaN. */
+void td_attend_cap_grad(int64_t keys, int64_t lanes, const float *slopes, float *ds);
 
 /* ---- mask and bias (attend_mask.c) ----------------------------------------------------------- */
 

@@ -89,6 +89,7 @@ static void add_block(const td_attend_shape *s, const td_attend_side *q, const t
     td_attend_block values = td_attend_floats(vv, k, group, s->f_wide, w->values);
 
     score(w->q, s->e_wide, q->count, keys.data, keys.row, k->count, s->e, w->scores);
+    td_attend_cap(s, k->count, TD_LANES, w->scores, NULL);
     td_attend_mask(s, q, k, sees, w->scores);
     td_attend_soften(w->scores, k->count, TD_LANES, w->top, w->sum, w->fade);
     for (int64_t i = 0; i < q->count; i++)

@@ -1,8 +1,10 @@
 /* attend_grad.c - the gradients of attention, from the output and its logsumexp (Dao et al. 2022,
  * arXiv:2205.14135, appendix B).
  *
- *     p = e^(scale q k^T + bias - lse),  delta = sum_f do o           weights, recomputed
+ *     p = e^(cap(scale q k^T) + bias - lse),  delta = sum_f do o      weights, recomputed
  *     dv = p^T do,  ds = p (do v^T - delta),  dq = scale ds k,  dk = scale ds^T q,  dbias = ds
+ *
+ * with ds times the slope of the cap, if there is one, in dq and dk.
  *
  * No softmax is needed: the logsumexp gives each weight at once. Nor is sum_j p_j dp_j, the term
  * that softmax's gradient subtracts: it equals delta.
@@ -20,7 +22,7 @@ enum { ENOUGH_TASKS = 8 }; /* a constant, not the number of threads: it decides 
 typedef struct scratch {     /* of one thread */
     float *q_rows, *q;       /* scale q [64][e_wide], and transposed [e][64] */
     float *grad_rows, *grad; /* do [64][f_wide], and transposed [f][64] */
-    float *p, *ds;           /* [keys][64] */
+    float *p, *ds, *slopes;  /* [keys][64]; slopes: of a cap */
     float *dq;               /* [e][64] */
     float *keys, *values;    /* [64][e or f], if they are bf16 */
     float *dk, *dv;          /* [all keys][e_wide], [all keys][f_wide] */
@@ -37,7 +39,9 @@ typedef struct pair { /* a block of queries with a block of keys */
 
 static size_t slice_floats(const td_attend_shape *s)
 {
-    return (size_t)(TD_BLOCK * (3 * s->e_wide + 2 * s->f_wide + 2 * TD_BLOCK)) + td_attend_room(s);
+    int64_t blocks = s->cap > 0 ? 3 : 2; /* p, ds, slopes */
+    return (size_t)(TD_BLOCK * (3 * s->e_wide + 2 * s->f_wide + blocks * TD_BLOCK)) +
+           td_attend_room(s);
 }
 
 static size_t key_floats(const td_attend_shape *s)
@@ -100,7 +104,8 @@ static void take_slice(const td_attend_shape *s, int thread, int64_t sum, scratc
     w->grad = w->grad_rows + TD_BLOCK * s->f_wide;
     w->p = w->grad + TD_BLOCK * s->f_wide;
     w->ds = w->p + TD_BLOCK * TD_BLOCK;
-    w->keys = w->ds + TD_BLOCK * TD_BLOCK;
+    w->slopes = w->ds + TD_BLOCK * TD_BLOCK;
+    w->keys = w->slopes + (s->cap > 0 ? TD_BLOCK * TD_BLOCK : 0);
     w->values = w->keys + TD_BLOCK * s->e_wide;
     w->dk = key_sum(s, sum);
     w->dv = w->dk + s->keys * s->e_wide;
@@ -248,13 +253,14 @@ static void bias_grad(const pair *x, const float *ds)
     }
 }
 
-/* p = e^(scale q k^T + bias - lse), transposed: [keys][queries] */
+/* p = e^(cap(scale q k^T) + bias - lse), transposed: [keys][queries] */
 static void weights(const pair *x, scratch *w)
 {
     td_tile_product qk = td_attend_rows(&x->keys, x->k, x->s->e, x->lanes, w->q, w->p);
 
     /* the same steps, and so the same bits, as in the forward pass */
     td_attend_product(x->s, x->q, x->k, x->sees, TD_KEYS_BY_LANES, &qk);
+    td_attend_cap(x->s, x->k->count, x->lanes, w->p, w->slopes);
     td_attend_mask(x->s, x->q, x->k, x->sees, w->p);
     weigh(w->p, x->k->count, x->lanes, w->lse);
 }
@@ -305,7 +311,9 @@ static void add_pair(pair *x, scratch *w)
     weights(x, w);
     key_grad(x, w->p, w->grad_rows, w->dv, x->s->f_wide);
     scores_grad(x, w);
-    bias_grad(x, w->ds);
+    bias_grad(x, w->ds); /* biases are added after the cap */
+    if (x->s->cap > 0)
+        td_attend_cap_grad(x->k->count, x->lanes, w->slopes, w->ds);
     query_grad(x, w);
     key_grad(x, w->ds, w->q_rows, w->dk, x->s->e_wide);
 }

@@ -5,6 +5,9 @@
  *     loss = w (log Z - sum_v t_v z_v + z_loss (log Z)^2 + sum_v t_v log t_v) / divisor
  *     dloss/dz = w/divisor (e^z/Z (1 + 2 z_loss log Z) - t)
  *
+ * With a cap, z = cap tanh(scale h E^T / cap), and dloss/dz is multiplied by its slope, 1 -
+ * (z/cap)^2.
+ *
  * Rows of weight 0 are left out. The others are processed in chunks: logits, statistics, the
  * gradient of the logits in their place, and its products with embedding and hidden states. So the
  * forward pass does the work of the backward one, while the logits are there. Each row belongs to
@@ -25,7 +28,7 @@ typedef struct ce_job {
     int64_t        n, d, v;
     int64_t        chunk;       /* rows of a chunk, at most */
     int64_t        first, rows; /* of the present one: kept[first] .. */
-    float          divisor, scale, z_loss, smoothing;
+    float          divisor, scale, cap, z_loss, smoothing;
     float          constant; /* the loss of a perfect prediction under smoothing, subtracted */
     bool           backward;
     float         *nll;
@@ -33,6 +36,8 @@ typedef struct ce_job {
     double        *row_loss, *row_nll; /* of the kept rows */
     int32_t       *kept;               /* numbers of rows with a weight */
     float         *h, *dh, *logits;    /* of a chunk */
+    int            threads;
+    float         *exps; /* with a cap: [v] for each thread, as slopes need the logits themselves */
 } ce_job;
 
 /* Rows of a chunk: 64 MiB of logits, but at least 128 rows for an efficient product, and at most
@@ -48,12 +53,18 @@ static size_t lay_out(ce_job *j, char *base)
 {
     size_t at = 0;
     size_t n = (size_t)j->n, rows = (size_t)j->chunk;
-    size_t bytes[6] = { n * sizeof(double),      n * sizeof(double),      n * sizeof(int32_t),
-                        rows * (size_t)j->d * 4, rows * (size_t)j->d * 4, rows * (size_t)j->v * 4 };
-    char  *part[6];
+    size_t v = (size_t)j->v, exps = j->cap > 0 ? (size_t)j->threads * v * 4 : 0;
+    size_t bytes[7] = { n * sizeof(double),
+                        n * sizeof(double),
+                        n * sizeof(int32_t),
+                        rows * (size_t)j->d * 4,
+                        rows * (size_t)j->d * 4,
+                        rows * v * 4,
+                        exps };
+    char  *part[7];
 
     /* each part begins on a cache line */
-    for (int i = 0; i < 6; i++) {
+    for (int i = 0; i < 7; i++) {
         part[i] = base ? base + at : NULL;
         at += td_cpu_align(bytes[i]);
     }
@@ -63,15 +74,18 @@ static size_t lay_out(ce_job *j, char *base)
     j->h = (void *)part[3];
     j->dh = (void *)part[4];
     j->logits = (void *)part[5];
+    j->exps = (void *)part[6];
     return at;
 }
 
-/* By shapes alone, as the plan needs them before there are data. */
+/* By shapes and attributes alone, as the plan needs them before there are data. */
 static ce_job sizes(const td_call *call)
 {
     ce_job j = { .n = call->in[TD_CE_HIDDEN].dim[0],
                  .d = call->in[TD_CE_HIDDEN].dim[1],
-                 .v = call->in[TD_CE_EMBEDDING].dim[0] };
+                 .v = call->in[TD_CE_EMBEDDING].dim[0],
+                 .cap = (float)call->attrs->f[3] };
+    j.threads = j.cap > 0 ? call->services->threads : 0; /* each needs a row then */
     j.chunk = chunk_of(j.n, j.v);
     return j;
 }
@@ -87,9 +101,9 @@ size_t td_cpu_cross_entropy_workspace(const td_call *call)
 TD_CPU_CLONES static float  row_max(const float *z, int64_t n) { return td_vtop(z, n); }
 TD_CPU_CLONES static double row_sum(const float *z, int64_t n) { return td_vtotal(z, n); }
 
-/* z becomes exp(z - top); returns the sum. Lanes beyond the end hold exp(-top) and are not summed.
- */
-TD_CPU_CLONES static double row_exp(float *z, int64_t n, float top)
+/* to = exp(z - top), which may be z itself; returns the sum. Lanes beyond the end hold exp(-top) and
+ * are not summed. */
+TD_CPU_CLONES static double row_exp(float *to, const float *z, int64_t n, float top)
 {
     double total = 0;
     for (int64_t start = 0; start < n; start += SPAN) {
@@ -97,15 +111,15 @@ TD_CPU_CLONES static double row_exp(float *z, int64_t n, float top)
         td_vf   sum = { 0 };
         for (; i + TD_LANES <= end; i += TD_LANES) {
             td_vf e = td_vexp(td_vload(z + i) - top);
-            td_vstore(z + i, e);
+            td_vstore(to + i, e);
             sum += e;
         }
         total += (double)td_vsum(sum);
         /* a span's last few: those lanes that exist are added in double */
         if (i < end) {
-            td_vstore_n(z + i, td_vexp(td_vload_n(z + i, end - i) - top), end - i);
+            td_vstore_n(to + i, td_vexp(td_vload_n(z + i, end - i) - top), end - i);
             for (; i < end; i++)
-                total += (double)z[i];
+                total += (double)to[i];
         }
     }
     return total;
@@ -117,36 +131,64 @@ TD_CPU_CLONES static void row_affine(float *z, int64_t n, float scale, float shi
         td_vstore_n(z + i, td_vload_n(z + i, n - i) * scale + shift, n - i);
 }
 
-/* The loss of row i of the chunk. Its logits become their gradient, times `scale`: z = scale h
- * E^T, but the products that follow do not multiply by it. */
+TD_CPU_CLONES static void row_cap(float *z, int64_t n, float cap)
+{
+    for (int64_t i = 0; i < n; i += TD_LANES)
+        td_vstore_n(z + i, cap * td_vtanh(td_vload_n(z + i, n - i) / cap), n - i);
+}
+
+/* z = g (1 - (z / cap)^2): the gradients of logits before the cap. */
+TD_CPU_CLONES static void row_slope(float *z, const float *g, int64_t n, float cap)
+{
+    for (int64_t i = 0; i < n; i += TD_LANES) {
+        td_vf share = td_vload_n(z + i, n - i) / cap;
+        td_vstore_n(z + i, td_vload_n(g + i, n - i) * (1.0f - share * share), n - i);
+    }
+}
+
+/* The gradients of a row's logits from e = e^(z - top), whose sum is known, in its memory: dividing
+ * makes it the softmax; t's label is subtracted separately. Times `scale`: z = scale h E^T, but the
+ * products that follow do not multiply by it. */
+static void row_gradients(const ce_job *j, float *e, int32_t label, float weight, double sum,
+                          double log_z)
+{
+    double s = (double)j->smoothing, other = s > 0 ? s / (double)(j->v - 1) : 0;
+    double k = (double)(weight / j->divisor * j->scale);
+    row_affine(e, j->v, (float)(k * (1 + 2 * (double)j->z_loss * log_z) / sum),
+               (float)(-k * other));
+    e[label] -= (float)(k * (1 - s - other));
+}
+
+/* The loss of row i of the chunk. Its logits become their gradients. */
 static void ce_row(void *arg, int64_t i, int thread)
 {
     const ce_job *j = arg;
     int64_t       at = j->first + i, row = j->kept[at];
     int32_t       label = j->labels[row];
-    float        *z = j->logits + i * j->v, top = row_max(z, j->v), z_y = z[label],
-          weight = j->weights[row];
-    double s = (double)j->smoothing, other = s > 0 ? s / (double)(j->v - 1) : 0;
-    double sum, log_z, target = (double)z_y;
+    float        *z = j->logits + i * j->v, *e = j->cap > 0 ? j->exps + thread * j->v : z;
+    float         top, z_y, weight = j->weights[row];
+    double        s = (double)j->smoothing, other = s > 0 ? s / (double)(j->v - 1) : 0;
+    double        sum, log_z, target;
 
+    if (j->cap > 0)
+        row_cap(z, j->v, j->cap);
+    top = row_max(z, j->v);
+    z_y = z[label];
+    target = (double)z_y;
     /* sum_v t_v z_v, before the logits are overwritten */
     if (s > 0)
         target = (1 - s - other) * (double)z_y + other * row_sum(z, j->v);
-    sum = row_exp(z, j->v, top);
+    sum = row_exp(e, z, j->v, top);
     log_z = (double)top + log(sum);
     j->row_nll[at] = (log_z - (double)z_y) * (double)weight;
     j->row_loss[at] = (log_z - target + (double)j->z_loss * log_z * log_z - (double)j->constant) *
                       (double)weight;
     if (j->nll)
         j->nll[row] = (float)(log_z - (double)z_y);
-    if (j->backward) {
-        /* z holds e^(z - top), so dividing by `sum` makes it the softmax; t's label is subtracted
-         * separately */
-        double k = (double)(weight / j->divisor * j->scale);
-        row_affine(z, j->v, (float)(k * (1 + 2 * (double)j->z_loss * log_z) / sum),
-                   (float)(-k * other));
-        z[label] -= (float)(k * (1 - s - other));
-    }
+    if (j->backward)
+        row_gradients(j, e, label, weight, sum, log_z);
+    if (j->backward && j->cap > 0)
+        row_slope(z, e, j->v, j->cap);
 }
 
 /* ---- chunks ---------------------------------------------------------------------------------- */

@@ -49,7 +49,7 @@ typedef struct attend_args {
     int    *suspect;               /* whether there are results to repair; NULL: compute all */
     int     causal, self;
     int64_t window, offset;
-    float   scale;
+    float   scale, cap;
 } attend_args;
 
 static inline axes4 axes_of(const td_view *v)
@@ -106,6 +106,7 @@ static inline attend_args attend_args_of(const td_call *call)
     a.self = call->attrs->i[2] != 0;
     a.offset = call->attrs->i[3];
     a.scale = (float)call->attrs->f[0];
+    a.cap = (float)call->attrs->f[1];
     return a;
 }
 
@@ -345,13 +346,27 @@ __device__ inline void weighted_rows(float (&to)[TILE / ATTEND_SIDE][WIDTH / ATT
     }
 }
 
-/* scale q . k + bias of a visible pair, from the product. */
+/* scale q . k under the cap, from the product. */
+__device__ inline float capped(const attend_args &a, float product)
+{
+    float s = product * a.scale;
+    return a.cap > 0 ? a.cap * tanhf(s / a.cap) : s;
+}
+
+/* The slope of the cap there. */
+__device__ inline float cap_slope(const attend_args &a, float product)
+{
+    float share = a.cap > 0 ? tanhf(product * a.scale / a.cap) : 0;
+    return 1 - share * share;
+}
+
+/* The score of a visible pair, with its biases, from the product. */
 template <int TILE>
 __device__ inline float score(const attend_args &a, float product, const tile_tokens<TILE> &qs,
                               const tile_tokens<TILE> &ks, int64_t b, int64_t h, int i, int j,
                               int64_t query, int64_t key)
 {
-    float s = product * a.scale;
+    float s = capped(a, product);
     if (a.table.at.data)
         s += td_get(a.table.at,
                     h * a.table.step[0] + distance<TILE>(a, qs, ks, i, j) * a.table.step[1]);

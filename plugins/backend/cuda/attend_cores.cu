@@ -462,7 +462,7 @@ bool td_cuda_cores_serve(const td_call *call, const int *in, int n_in, const int
     for (int k = 0; k < n_out; k++)
         if (td_cuda_out(call, out[k]) && !has_pairs(&call->out[out[k]]))
             return false;
-    return gpu->major == 9 && gpu->minor == 0 && call->attrs->f[0] > 0 &&
+    return gpu->major == 9 && gpu->minor == 0 && call->attrs->f[0] > 0 && call->attrs->f[1] <= 0 &&
            !td_cuda_in(call, TD_ATTEND_TABLE) && !td_cuda_in(call, TD_ATTEND_DENSE);
 }
 

@@ -1,6 +1,7 @@
 /* attend_grad.cu - the gradient of attention, from its output and logsumexp (Dao et al. 2022).
  *
- * With weights p:  dv = p^T do,  ds = p (do v^T - sum_f do o),  dq = scale ds k,  dk = scale ds^T q
+ * With weights p:  dv = p^T do,  ds = p (do v^T - sum_f do o),  dq = scale ds k,  dk = scale ds^T q,
+ * where a cap multiplies ds by its slope
  *
  * Two passes compute the weights again, tile by tile: one with a block for each tile of queries,
  * which owns its rows of dq, and one with a block for each tile of keys, which owns its rows of dk
@@ -71,7 +72,7 @@ __device__ inline void pair_gradients(grad_tile<WIDTH, TILE> &t, const attend_ar
                 p = expf(score<TILE>(a, s[r][c], t.qt, t.kt, b, h, i, j, first + i, from + j) -
                          t.lse[i]);
             t.p[i * LS + j] = p;
-            t.ds[i * LS + j] = p == 0 ? 0 : p * (dp[r][c] - t.mean[i]);
+            t.ds[i * LS + j] = p == 0 ? 0 : p * (dp[r][c] - t.mean[i]) * cap_slope(a, s[r][c]);
         }
 }
 
@@ -254,12 +255,14 @@ size_t td_cuda_attend_grad_workspace(const td_call *call)
     return means_bytes(&a) + (td_cuda_out(call, DTABLE) ? parts * sizeof(float) : 0);
 }
 
-/* The gradient of a dense mask that broadcasts would be a sum over blocks. */
+/* The gradient of a dense mask that broadcasts would be a sum over blocks. Under a cap, the gradients
+ * of biases are not those of products, which are what a tile keeps. */
 bool td_cuda_accepts_attend_grad(const td_call *call)
 {
     const td_view *dense = td_cuda_out(call, DDENSE) ? td_cuda_in(call, TD_ATTEND_DENSE) : NULL;
     const td_view *q = &call->in[TD_ATTEND_Q];
-    return td_cuda_accepts_attend(call) &&
+    bool           biases = dense || td_cuda_out(call, DTABLE);
+    return td_cuda_accepts_attend(call) && !(biases && call->attrs->f[1] > 0) &&
            (!dense || (dense->dim[0] == q->dim[0] && dense->dim[1] == q->dim[1]));
 }
 

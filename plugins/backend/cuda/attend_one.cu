@@ -172,7 +172,8 @@ __device__ inline void add_stage(running &sums, const attend_args &a, const read
 #pragma unroll
         for (int k = 0; k < TD_VECTOR; k++)
             product += r.query[k] * key[k];
-        score[u] = group_sum<LANES>(product) * (a.scale * LOG2_E);
+        product = group_sum<LANES>(product);
+        score[u] = a.cap > 0 ? capped(a, product) * LOG2_E : product * (a.scale * LOG2_E);
         if (from.seen[u] && (a.table.at.data || a.dense.at.data))
             score[u] += LOG2_E *
                         bias_of(a, r, first + u * partial<LANES>::GROUPS + threadIdx.x / LANES);

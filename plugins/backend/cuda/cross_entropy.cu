@@ -33,7 +33,7 @@ typedef struct ce_args {
     float       *nll;                    /* [rows], or NULL */
     double      *losses, *sums;          /* [rows] */
     int64_t      rows, first, width, vocab;
-    float        z_loss, on, off, entropy;
+    float        cap, z_loss, on, off, entropy;
     bool         gradients;
     int         *fault;
 } ce_args;
@@ -119,7 +119,22 @@ __device__ inline void store_losses(const ce_args &a, int64_t n, bool wanted, fl
         a.nll[n] = log_z - z_y;
 }
 
-/* dz = w/divisor (p (1 + 2 z_loss log Z) - t) of a row. */
+/* Logits of a row under the cap, in their place. */
+__device__ inline void cap_logits(const ce_args &a, float *z)
+{
+    for (int64_t v = threadIdx.x; v < a.vocab; v += ROW_THREADS)
+        z[v] = a.cap * tanhf(z[v] / a.cap);
+    __syncthreads();
+}
+
+/* The slope of the cap, from a logit under it. */
+__device__ inline float cap_slope(const ce_args &a, float z)
+{
+    float share = z / a.cap;
+    return 1 - share * share;
+}
+
+/* dz = w/divisor (p (1 + 2 z_loss log Z) - t) of a row; with a cap, times its slope. */
 __device__ inline void store_gradients(const ce_args &a, const float *z, int64_t n, bool wanted,
                                        float log_z)
 {
@@ -133,13 +148,18 @@ __device__ inline void store_gradients(const ce_args &a, const float *z, int64_t
         float    x[TD_VECTOR];
         td_reals from = { a.logits, false };
         td_get_some<TD_VECTOR>(from, row + v, x);
-        for (int k = 0; k < TD_VECTOR; k++)
+        for (int k = 0; k < TD_VECTOR; k++) {
+            float slope = a.cap > 0 ? cap_slope(a, x[k]) : 1;
             x[k] = wanted ? p * expf(x[k] - log_z) - by * (v + k == label ? a.on : a.off) : 0;
+            x[k] *= slope;
+        }
         td_set_some<TD_VECTOR>(a.gradient, row + v, x);
     }
-    for (int64_t v = threadIdx.x; !vectors && v < a.vocab; v += ROW_THREADS)
-        td_set(a.gradient, row + v,
-               wanted ? p * expf(z[v] - log_z) - by * (v == label ? a.on : a.off) : 0);
+    for (int64_t v = threadIdx.x; !vectors && v < a.vocab; v += ROW_THREADS) {
+        float slope = a.cap > 0 ? cap_slope(a, z[v]) : 1;
+        float dz = wanted ? p * expf(z[v] - log_z) - by * (v == label ? a.on : a.off) : 0;
+        td_set(a.gradient, row + v, dz * slope);
+    }
 }
 
 /* Losses of a row, and its logits' gradients. Block (row). */
@@ -152,6 +172,8 @@ __global__ void row_losses(ce_args a)
     float        top, log_z, z_y;
     double       sum, z_sum;
 
+    if (wanted && a.cap > 0)
+        cap_logits(a, a.logits + blockIdx.x * a.vocab);
     if (wanted)
         s = share_of(z, a.vocab);
     top = td_block_reduce(s.top, td_larger());
@@ -252,6 +274,7 @@ static ce_args ce_args_of(const td_call *call)
     a.sums = (double *)(workspace + p.sums);
     a.nll = wanted(call, TD_CE_NLL);
     a.z_loss = (float)call->attrs->f[1];
+    a.cap = (float)call->attrs->f[3];
     a.on = (float)(1 - s);
     a.off = a.vocab > 1 ? (float)(s / (double)(a.vocab - 1)) : 0;
     if (s > 0 && a.vocab > 1)

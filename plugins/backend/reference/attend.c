@@ -75,23 +75,31 @@ static int64_t distance(const td_call *call, pair p)
     return d < 0 ? 0 : d > last ? last : d;
 }
 
-/* scale q . k + bias, or -inf if the pair is hidden. */
-static double score(const td_call *call, pair p)
+/* scale q . k, capped: cap tanh(scale q . k / cap). */
+static double product(const td_call *call, pair p)
 {
     const td_view *q = &call->in[TD_ATTEND_Q], *k = &call->in[TD_ATTEND_K];
+    double         dot = 0, cap = call->attrs->f[1];
+    for (int64_t e = 0; e < q->dim[3]; e++)
+        dot += at4(q, p.b, p.h, p.i, e) * at4(k, p.b, group(call, p.h), p.j, e);
+    dot *= call->attrs->f[0];
+    return cap > 0 ? cap * tanh(dot / cap) : dot;
+}
+
+/* The product and the biases, or -inf if the pair is hidden. */
+static double score(const td_call *call, pair p)
+{
     const td_view *table = td_ref_in(call, TD_ATTEND_TABLE),
                   *dense = td_ref_in(call, TD_ATTEND_DENSE);
-    double dot = 0;
+    double x;
 
     /* before the product: a hidden key may be NaN */
     if (!visible(call, p))
         return -INFINITY;
-    for (int64_t e = 0; e < q->dim[3]; e++)
-        dot += at4(q, p.b, p.h, p.i, e) * at4(k, p.b, group(call, p.h), p.j, e);
-    dot *= call->attrs->f[0];
+    x = product(call, p);
     if (table)
-        dot += td_ref_get(table, p.h * table->stride[0] + distance(call, p) * table->stride[1]);
-    return dense ? dot + at4(dense, p.b, p.h, p.i, p.j) : dot;
+        x += td_ref_get(table, p.h * table->stride[0] + distance(call, p) * table->stride[1]);
+    return dense ? x + at4(dense, p.b, p.h, p.i, p.j) : x;
 }
 
 /* log sum_j e^score, relative to the largest score; -inf if the query sees nothing. */
@@ -145,10 +153,18 @@ int td_ref_attend(const td_call *call)
 
 /* ---- gradients -------------------------------------------------------------------------------
  *
- * With weights p:  dv = p^T do,  ds = p (do v^T - sum_f do o),  dq = scale ds k,  dk = scale ds^T q
+ * With weights p:  dv = p^T do,  ds = p (do v^T - sum_f do o),  dq = scale ds k,  dk = scale ds^T q;
+ * under a cap, ds is multiplied by its slope, 1 - (product / cap)^2, on the way to q and k
  */
 
 enum { DQ, DK, DV, DTABLE, DDENSE };
+
+/* The slope of the cap at a pair's product; 1 without a cap. */
+static double slope(const td_call *call, pair p)
+{
+    double cap = call->attrs->f[1], share = cap > 0 ? product(call, p) / cap : 0;
+    return 1 - share * share;
+}
 
 /* The contribution of one pair to all requested gradients. */
 static void grad_pair(const td_call *call, pair p, double weight, double ds)
@@ -159,7 +175,7 @@ static void grad_pair(const td_call *call, pair p, double weight, double ds)
                   *dv = td_ref_out(call, DV);
     const td_view *dtable = td_ref_out(call, DTABLE), *ddense = td_ref_out(call, DDENSE);
     int64_t        g = group(call, p.h);
-    double         scaled = ds * call->attrs->f[0];
+    double         scaled = ds * call->attrs->f[0] * slope(call, p);
 
     /* grouped heads: several query heads add to one key head */
     for (int64_t e = 0; e < q->dim[3]; e++) {

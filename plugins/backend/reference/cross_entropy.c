@@ -23,15 +23,23 @@ static targets smoothed(double s, int64_t vocab)
     return t;
 }
 
-/* z_v = scale h . e_v */
+/* z_v = scale h . e_v, or cap tanh(scale h . e_v / cap) */
 static double logit(const td_call *call, int64_t n, int64_t v)
 {
     const td_view *h = &call->in[TD_CE_HIDDEN], *e = &call->in[TD_CE_EMBEDDING];
-    double         sum = 0;
+    double         sum = 0, cap = call->attrs->f[3];
     for (int64_t d = 0; d < h->dim[1]; d++)
         sum += td_ref_get(h, n * h->stride[0] + d * h->stride[1]) *
                td_ref_get(e, v * e->stride[0] + d * e->stride[1]);
-    return call->attrs->f[0] * sum;
+    sum *= call->attrs->f[0];
+    return cap > 0 ? cap * tanh(sum / cap) : sum;
+}
+
+/* The slope of the cap at the capped logit z; 1 without a cap. */
+static double slope(const td_call *call, double z)
+{
+    double share = call->attrs->f[3] > 0 ? z / call->attrs->f[3] : 0;
+    return 1 - share * share;
 }
 
 /* One pass over the vocabulary, with a sum relative to the largest logit so far. All zeros, log Z
@@ -68,8 +76,8 @@ static void backward(const td_call *call, const row *r, targets t, const td_view
 
     /* `by` includes the scale: both gradients are of z = scale h . e */
     for (int64_t v = 0; v < e->dim[0]; v++) {
-        double p = exp(logit(call, r->at, v) - r->log_z);
-        double dz = by *
+        double z = logit(call, r->at, v), p = exp(z - r->log_z);
+        double dz = by * slope(call, z) *
                     (p * (1 + 2 * call->attrs->f[1] * r->log_z) - (v == r->label ? t.on : t.off));
         for (int64_t d = 0; d < width; d++) {
             if (dh)

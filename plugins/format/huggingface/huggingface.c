@@ -26,6 +26,14 @@ static bool later(td_translation *t, const char *path, bool otherwise)
     return x;
 }
 
+/* Numbers that are 0 by default. */
+static void later_number(td_translation *t, const char *path)
+{
+    double x = td_ask_float_or(t, path, 0);
+    if (x != 0)
+        t->put(t, path, t->ask(t, path));
+}
+
 static const char *const of_all[] = { "model.d_model",
                                       "model.logit_scale",
                                       "model.tie_embeddings",
@@ -144,6 +152,17 @@ static void keep_part(td_translation *t, const char *path, const struct part *pa
     t->refuse(t, "%s is %s: it can only be %s", path, value, list);
 }
 
+/* Caps, and the layers without a window. */
+static void keep_caps(td_translation *t)
+{
+    bool slides = is(t, "model.attention.plugin", "sliding-window");
+    later_number(t, "model.logit_cap");
+    if (slides || is(t, "model.attention.plugin", "softmax"))
+        later_number(t, "model.attention.score_cap");
+    if (slides)
+        later_number(t, "model.attention.full_every");
+}
+
 /* From the config to config.json, and back: the paths are the same. */
 static void keep_settings(td_translation *t)
 {
@@ -156,6 +175,7 @@ static void keep_settings(td_translation *t)
     keep_part(t, "model.attention.plugin", attentions);
     if (!is(t, "model.attention.plugin", "mla"))
         keep(t, of_heads);
+    keep_caps(t);
     keep_part(t, "model.position.plugin", positions);
     keep_part(t, "model.norm.plugin", norms);
     keep_part(t, "model.ffn.plugin", ffns);

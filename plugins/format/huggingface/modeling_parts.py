@@ -297,6 +297,19 @@ def self_mask(keys, queries, causal, attention, prefix=None):
     return ((seen & keys[:, None, :]) | (k == q))[:, None]
 
 
+def self_masks(keys, queries, causal, attention, prefix=None):
+    """The mask of layers with a window, and that of the layers of full_every, or None."""
+    full = None
+    if attention.get("full_every"):
+        full = self_mask(keys, queries, causal, {"plugin": "softmax"}, prefix)
+    return self_mask(keys, queries, causal, attention, prefix), full
+
+
+def capped(x, cap):
+    """cap tanh(x / cap); without a cap, x."""
+    return cap * torch.tanh(x / cap) if cap else x
+
+
 class Scale(nn.Module):
     """The learnable scale of a norm over a head, under the name that Qwen3 gives it."""
 
@@ -306,10 +319,14 @@ class Scale(nn.Module):
 
 
 class Attention(nn.Module):
+    full = False  # whether self-attention has no window, among layers that have
+
     def __init__(self, model, layer, cross):
         super().__init__()
         a, width = model["attention"], model["d_model"]
         self.options, self.layer, self.cross = a, layer, cross
+        if a.get("full_every") and not cross:
+            self.full = (layer + 1) % a["full_every"] == 0
         self.heads, self.kv_heads, self.width = a["heads"], a["kv_heads"] or a["heads"], a["head_dim"]
         self.q_proj = nn.Linear(width, self.heads * self.width, bias=a["bias"])
         self.k_proj = nn.Linear(width, self.kv_heads * self.width, bias=a["bias"])
@@ -355,6 +372,7 @@ class Attention(nn.Module):
         k = k.repeat_interleave(q.shape[1] // k.shape[1], 1)
         scores = (q @ k.transpose(-1, -2)) * self.width**-0.5
         scores = scores.float() if scores.dtype in (torch.float16, torch.bfloat16) else scores
+        scores = capped(scores, self.options.get("score_cap"))
         scores = scores if bias is None else scores + bias
         scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
         return scores.softmax(-1) * mask.any(-1, keepdim=True)
@@ -368,7 +386,7 @@ class Attention(nn.Module):
         """given: mask, bias, and the rotations of queries and keys."""
         q = self.queries(x, given["q_turn"])
         k, v = self.cached(source, given["k_turn"], cache)
-        out = self.read(q, k, v, given["mask"], given["bias"])
+        out = self.read(q, k, v, given["full_mask" if self.full else "mask"], given["bias"])
         return self.o_proj(out.transpose(1, 2).flatten(2))
 
 

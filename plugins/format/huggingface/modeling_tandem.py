@@ -31,9 +31,10 @@ from .modeling_parts import (
     angles,
     attention_of,
     bias_of,
+    capped,
     embed_positions,
     feed_forward_of,
-    self_mask,
+    self_masks,
 )
 
 # transformers 5.24 has renamed past_key_values; either is taken, and this one is returned
@@ -106,10 +107,11 @@ def run_layers(stack, x, own, memory=None, cache=None):
     return stack.norm(x)
 
 
-def given_to_self(stack, model, mask, positions, all_positions, dtype, encoder=False):
+def given_to_self(stack, model, masks, positions, all_positions, dtype, encoder=False):
     """What self-attention needs besides its tokens, which are the last of all, at `positions`."""
     return {
-        "mask": mask,
+        "mask": masks[0],
+        "full_mask": masks[1],
         "q_turn": angles(model, positions, dtype, 0 if encoder else -1),
         "k_turn": angles(model, positions, dtype, 0 if encoder else 1),
         "bias": bias_of(stack, model, positions, all_positions, encoder),
@@ -160,11 +162,12 @@ class TandemPreTrainedModel(PreTrainedModel):
 
     def add_head(self, model):
         self.logit_scale = model["d_model"] ** -0.5 if model["logit_scale"] == "rsqrt" else 1.0
+        self.logit_cap = model.get("logit_cap")
         self.lm_head = None if model["tie_embeddings"] else nn.Linear(model["d_model"], model["vocab_size"], bias=False)
 
     def logits_of(self, hidden):
         table = self.get_input_embeddings().weight if self.lm_head is None else self.lm_head.weight
-        return F.linear(hidden, table) * self.logit_scale
+        return capped(F.linear(hidden, table) * self.logit_scale, self.logit_cap)
 
 
 # ---- decoder-only ----------------------------------------------------------------------------------------------------
@@ -235,8 +238,8 @@ class TandemForCausalLM(TandemPreTrainedModel, GenerationMixin):
         positions = positions_of(keys, x.shape[1]) if position_ids is None else position_ids
         everything = positions if not done else positions_of(keys, keys.shape[1])
         prefix = None if prefix_mask is None else prefix_mask.bool() & keys
-        mask = self_mask(keys, x.shape[1], True, model["attention"], prefix)
-        own = given_to_self(self.model, model, mask, positions, everything, x.dtype)
+        masks = self_masks(keys, x.shape[1], True, model["attention"], prefix)
+        own = given_to_self(self.model, model, masks, positions, everything, x.dtype)
         x = embed_positions(model, x, positions, getattr(self.model, "position_embeddings", None))
         logits = self.logits_of(run_layers(self.model, x, own, cache=cache))
         # as everywhere in transformers, labels are the inputs, and are shifted here
@@ -269,8 +272,8 @@ class Encoder(nn.Module):
         x = self.get_input_embeddings()(input_ids) if inputs_embeds is None else inputs_embeds
         keys = whole_mask(attention_mask, x.shape[0], x.shape[1], x.device)
         positions = positions_of(keys, x.shape[1])
-        mask = self_mask(keys, x.shape[1], not model["bidirectional"], model["attention"])
-        own = given_to_self(self, model, mask, positions, positions, x.dtype, encoder=True)
+        masks = self_masks(keys, x.shape[1], not model["bidirectional"], model["attention"])
+        own = given_to_self(self, model, masks, positions, positions, x.dtype, encoder=True)
         x = embed_positions(model, x, positions, self.positions[0])
         return BaseModelOutput(last_hidden_state=run_layers(self, x, own))
 
@@ -385,8 +388,8 @@ class TandemForSeq2SeqLM(TandemPreTrainedModel, GenerationMixin):
         if model["continuous_positions"]:
             everything = everything + given.sum(-1, keepdim=True)
         positions = everything[:, done:]
-        mask = self_mask(keys, x.shape[1], True, model["attention"])
-        own = given_to_self(self.model.decoder, model, mask, positions, everything, x.dtype)
+        masks = self_masks(keys, x.shape[1], True, model["attention"])
+        own = given_to_self(self.model.decoder, model, masks, positions, everything, x.dtype)
         x = embed_positions(model, x, positions, getattr(self.model, "position_embeddings", None))
         memory = self.memory_of(states, given, positions, x.dtype)
         logits = self.logits_of(run_layers(self.model.decoder, x, own, memory, cache))

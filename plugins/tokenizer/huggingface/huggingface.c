@@ -140,6 +140,8 @@ static int find_ids(struct opened *o, const json_t *config, td_error *error)
 
 static int find_special(struct opened *o, td_error *error)
 {
+    /* a model_max_length that is not known is an integer of 31 digits */
+    static const size_t      flags = JSON_ALLOW_NUL | JSON_DECODE_INT_AS_REAL;
     static const char *const modes[] = { "[R]", "[S]", "[X]" };
     td_special              *s = &o->special;
     struct growing           text = { 0 };
@@ -153,7 +155,7 @@ static int find_special(struct opened *o, td_error *error)
     /* a run keeps both files, so the names stay with it */
     if (*o->config->config)
         code = read_file(o->config->config, &text, error);
-    if (!code && text.data && !(config = json_loadb(text.data, text.size, JSON_ALLOW_NUL, NULL)))
+    if (!code && text.data && !(config = json_loadb(text.data, text.size, flags, NULL)))
         code = td_fail(error, TD_EFORMAT, "'%s' is not valid JSON", o->config->config);
     if (!code)
         code = find_ids(o, config, error);
@@ -300,7 +302,8 @@ static int write_files(void *state, const td_tokenizer_out *out, td_error *error
     free(text);
     json_decref(j);
     return code ? code
-                : put_token_config(out, !o->config->parse_special, name_of(o, out->begin),
+                : put_token_config(out, !o->config->parse_special,
+                                   name_of(o, out->begin >= 0 ? out->begin : s->bos),
                                    name_of(o, s->eos), name_of(o, s->pad), name_of(o, s->unk),
                                    error);
 }

@@ -335,6 +335,7 @@ int put_files(const std::string &model, const td_special &special,
         write_bpe(&w, unknown ? unknown : "");
     code = put_json(out, "tokenizer.json", &w.json, error);
     return code ? code
-                : put_token_config(out, true, begin, name_of(w, added, special.eos),
-                                   name_of(w, added, special.pad), unknown, error);
+                : put_token_config(out, true, begin ? begin : name_of(w, added, special.bos),
+                                   name_of(w, added, special.eos), name_of(w, added, special.pad),
+                                   unknown, error);
 }

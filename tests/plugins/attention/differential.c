@@ -42,7 +42,7 @@ static double *plain(const lab *l, const scene *s, const char *path, double firs
         int64_t b = n / H / T, i = n / H % T, at = b * T * H * W + n % H * W;
         bool    see[T];
         double  second[W];
-        view    x = { q + n * W, k + at, v + at, H * W, H * W, T, E, W, 0.5, NULL, see };
+        view    x = { q + n * W, k + at, v + at, H * W, H * W, T, E, W, 0.5, NULL, see, 0 };
         for (int64_t j = 0; j < T; j++)
             see[j] = sees_own(s, b, i, j);
         softmax_of(&x, o + n * W);

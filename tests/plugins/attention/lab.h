@@ -34,6 +34,7 @@ typedef struct scene {
     td_role        role;
     bool           causal;
     const char    *path;  /* NULL: "attention" */
+    int64_t        layer; /* from 1; 0: not known */
     source         own;   /* queries, and keys in self-attention */
     source         other; /* keys of cross-attention, memory of merged; length 0: none */
     const int32_t *input; /* given tokens of `own` */
@@ -128,10 +129,12 @@ static inline td_attention_in attention_in(td_graph *g, const scene *s)
 {
     int64_t         first = s->first, count = s->count ? s->count : s->own.length;
     bool            cross = s->role == TD_ROLE_CROSS, merged = s->other.length && !cross;
-    td_attention_in in = {
-        .role = s->role, .rotated = true, .stack = "stack", .position = s->position
-    };
-    td_tensor *segment = numbers(g, s->own.segment, s->own.length, first, count),
+    td_attention_in in = { .role = s->role,
+                           .rotated = true,
+                           .stack = "stack",
+                           .position = s->position,
+                           .layer = s->layer };
+    td_tensor      *segment = numbers(g, s->own.segment, s->own.length, first, count),
               *memory_segment = numbers(g, s->other.segment, s->other.length, 0, s->other.length),
               *memory_position = numbers(g, s->other.position, s->other.length, 0, s->other.length);
 
@@ -295,6 +298,7 @@ typedef struct view {
     double        scale;
     const double *bias; /* [length], or NULL */
     const bool   *see;
+    double        cap; /* 0: none */
 } view;
 
 /* o = sum softmax(..) v, or 0 */
@@ -305,7 +309,10 @@ static inline void softmax_of(const view *x, double *o)
         weight[j] = 0;
         for (int64_t i = 0; x->see[j] && i < x->e; i++)
             weight[j] += x->q[i] * x->k[j * x->k_stride + i];
-        weight[j] = x->see[j] ? exp(weight[j] * x->scale + (x->bias ? x->bias[j] : 0)) : 0;
+        weight[j] *= x->scale;
+        if (x->cap > 0)
+            weight[j] = x->cap * tanh(weight[j] / x->cap);
+        weight[j] = x->see[j] ? exp(weight[j] + (x->bias ? x->bias[j] : 0)) : 0;
         sum += weight[j];
     }
     for (int64_t i = 0; i < x->f; i++) {

@@ -47,7 +47,7 @@ static double *plain(const lab *l, const scene *s, int turned, double (*bias)(in
         int64_t b = n / H / T, i = n / H % T, at = b * (T + S) * G * E + n % H / (H / G) * E;
         bool    see[T + S];
         double  add[T + S] = { 0 };
-        view    x = { q + n * E, k + at, v + at, G * E, G * E, T + S, E, E, 0.5, add, see };
+        view    x = { q + n * E, k + at, v + at, G * E, G * E, T + S, E, E, 0.5, add, see, 0 };
         for (int64_t j = 0; j < T; j++) {
             see[j] = sees_own(s, b, i, j);
             add[j] = bias ? bias(n % H, s->own.position[b * T + j] - s->own.position[b * T + i])

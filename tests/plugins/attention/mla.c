@@ -63,7 +63,7 @@ static double *plain(const lab *l, const scene *s, int64_t q_rank)
         int64_t b = n / H / T, i = n / H % T, key = b * from->length * H + n % H;
         bool    see[T];
         view    x = { q + n * W, k + key * W, v + key * F, H * W, H * F, from->length,
-                      W,         F,           1 / sqrt(W), NULL,  see };
+                      W,         F,           1 / sqrt(W), NULL,  see,   0 };
         for (int64_t j = 0; j < from->length; j++)
             see[j] = cross ? sees_other(s, b, i, j) : sees_own(s, b, i, j);
         softmax_of(&x, o + n * F);

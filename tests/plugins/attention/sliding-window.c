@@ -10,7 +10,7 @@ static bool within(const scene *s, int64_t b, int64_t i, int64_t j, int64_t wind
 }
 
 /* Grouped heads, without norms and positions. */
-static double *plain(const lab *l, const scene *s, int64_t window)
+static double *plain(const lab *l, const scene *s, int64_t window, double cap)
 {
     int64_t tokens = (int64_t)B * T;
     double *q = times(l, "attention.q_proj.weight", s->own.x, tokens, D, H * E),
@@ -20,7 +20,7 @@ static double *plain(const lab *l, const scene *s, int64_t window)
     for (int64_t n = 0; n < tokens * H; n++) {
         int64_t b = n / H / T, i = n / H % T, first = b * T * G * E + n % H / (H / G) * E;
         bool    see[T];
-        view    x = { q + n * E, k + first, v + first, G * E, G * E, T, E, E, 0.5, NULL, see };
+        view    x = { q + n * E, k + first, v + first, G * E, G * E, T, E, E, 0.5, NULL, see, cap };
         for (int64_t j = 0; j < T; j++)
             see[j] = within(s, b, i, j, window);
         softmax_of(&x, o + n * E);
@@ -53,7 +53,7 @@ static void check(const char *what, td_role role, const int32_t *given)
         s.causal = role == TD_ROLE_DECODER;
         s.input = given;
         double *have = run(&l, &s);
-        expect_same(what, &s, have, plain(&l, &s, window), false);
+        expect_same(what, &s, have, plain(&l, &s, window, 0), false);
         scene_free(&s);
         lab_free(&l);
     }
@@ -62,6 +62,39 @@ static void check(const char *what, td_role role, const int32_t *given)
 Test(sliding_window, behind_a_decoders_token) { check("decoder", TD_ROLE_DECODER, NULL); }
 Test(sliding_window, both_sides_of_an_encoders) { check("encoder", TD_ROLE_ENCODER, NULL); }
 Test(sliding_window, both_sides_of_given_tokens) { check("given", TD_ROLE_DECODER, inputs); }
+
+/* Scores are of the order of 1, so this cap matters. */
+Test(sliding_window, under_a_cap)
+{
+    lab     l = lab_new();
+    scene   s = windowed(3);
+    double *have;
+    set_option(&s.attention, "score_cap", 0.25);
+    have = run(&l, &s);
+    expect_same("capped", &s, have, plain(&l, &s, 3, 0.25), false);
+    scene_free(&s);
+    lab_free(&l);
+}
+
+/* Layers 3, 6, .. have no window. */
+Test(sliding_window, not_in_every_layer)
+{
+    lab   l = lab_new();
+    scene s = windowed(2);
+    set_option(&s.attention, "full_every", 3);
+    for (int encoder = 0; encoder < 2; encoder++)
+        for (s.layer = 1; s.layer <= 7; s.layer++) {
+            double *have;
+            s.role = encoder ? TD_ROLE_ENCODER : TD_ROLE_DECODER;
+            s.causal = !encoder;
+            have = run(&l, &s);
+            expect_same("layers", &s, have, plain(&l, &s, s.layer % 3 ? 2 : T, 0), false);
+        }
+    s.layer = 0;
+    expect_mistake(&l, &s, "needs the numbers of layers, which this architecture does not give");
+    scene_free(&s);
+    lab_free(&l);
+}
 
 /* A window longer than the batch hides nothing, however large it is. */
 Test(sliding_window, a_long_window_is_softmax)

@@ -6,7 +6,7 @@
 #include "plugins/backend/cuda_calls.h"
 #include "tandem/ops.h"
 
-enum { PADDED = 1, PACKED = 2, INPUTS = 4, INDEXED = 8, LENGTHS = 16 };
+enum { PADDED = 1, PACKED = 2, INPUTS = 4, INDEXED = 8, LENGTHS = 16, CAPPED = 32 };
 enum { OUT = TD_ATTEND_OUT, LSE = TD_ATTEND_LSE, GRADS = TD_ATTEND_GRAD_INPUTS, VIEWS = GRADS + 3 };
 
 typedef struct problem {
@@ -104,7 +104,8 @@ static void tear_down(data *d)
  * general one. */
 static void call(data *d, const char *op, int n_in, int first_out, int n_out)
 {
-    td_attrs a = { { d->p->causal, d->p->window, d->p->self, 0 }, { 0.15 } };
+    td_attrs a = { { d->p->causal, d->p->window, d->p->self, 0 },
+                   { 0.15, d->p->flags & CAPPED ? 1.25 : 0 } };
     td_call  c = { .attrs = &a, .n_in = n_in, .n_out = n_out };
     memcpy(c.in, d->v, (size_t)n_in * sizeof(td_view));
     memcpy(c.out, d->v + first_out, (size_t)n_out * sizeof(td_view));
@@ -211,6 +212,8 @@ Test(cuda_attend, tensor_cores_compute_what_float_does)
         { 3, 4, 2, 1, 1300, 72, 128, 0, 0, 0, LENGTHS | PACKED },
         { 1, 2, 2, 1, 40, 256, 200, 1, 0, 0, INPUTS },
         { 1, 8, 8, 2048, 2048, 128, 128, 1, 0, 0, 0 },
+        { 2, 4, 2, 200, 200, 40, 56, 1, 0, 60, CAPPED }, /* without tensor cores */
+        { 2, 2, 2, 1, 333, 128, 128, 0, 0, 0, LENGTHS | CAPPED },
     };
     for (size_t k = 0; k < sizeof problems / sizeof *problems; k++)
         check(problems + k, false);
@@ -226,6 +229,7 @@ Test(cuda_attend, hidden_nan_stays_hidden)
         { 2, 2, 2, 130, 260, 128, 64, 0, 0, 0, PACKED },
         { 2, 2, 2, 1, 333, 128, 128, 0, 0, 0, LENGTHS | PACKED },
         { 2, 2, 2, 1, 200, 256, 200, 0, 0, 0, PACKED },
+        { 2, 4, 2, 200, 200, 64, 64, 1, 0, 0, PACKED | PADDED | CAPPED },
     };
     for (size_t k = 0; k < sizeof problems / sizeof *problems; k++)
         check(problems + k, true);

@@ -403,9 +403,11 @@ Test(huggingface_files, special_ids)
     FILE      *f;
     snprintf(config, sizeof config, "%s/config.json", scratch);
     f = fopen(config, "w");
+    /* the length is what transformers writes where it knows none */
     cr_assert(
         f &&
-        fputs("{\"bos_token\": {\"content\": \"b\"}, \"eos_token\": \"c\", \"pad_token\": null}",
+        fputs("{\"bos_token\": {\"content\": \"b\"}, \"eos_token\": \"c\", \"pad_token\": null, "
+              "\"model_max_length\": 1000000000000000019884624838656}",
               f) >= 0);
     cr_assert(!fclose(f));
     write_parts(in_scratch(),

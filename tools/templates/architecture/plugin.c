@@ -172,13 +172,15 @@ static td_tensor *layer(const struct @IDENT@_config *c, td_attention_in in, td_t
 /* All layers and the final norm. */
 static td_tensor *stack(const struct @IDENT@_config *c, const td_attention_in *in, td_tensor *x)
 {
-    td_graph *g = x->graph;
-    char      name[32];
+    td_graph       *g = x->graph;
+    td_attention_in own = *in;
+    char            name[32];
     for (int64_t i = 0; i < c->layers; i++) {
         snprintf(name, sizeof name, "layers.%lld", (long long)i);
         td_push(g, name);
         td_layer_begin(g); /* train.recompute may compute what is between begin and end again */
-        x = layer(c, *in, x);
+        own.layer = i + 1;
+        x = layer(c, own, x);
         td_layer_end(g);
         td_pop(g);
     }

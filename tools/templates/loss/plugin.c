@@ -90,9 +90,10 @@ static void build(const void *config, const td_loss_in *in, td_loss_out *out)
     int64_t                   n = td_count(in->labels), dims[] = { n, td_dim(in->hidden, -1) };
 
     /* fused with the projection to the vocabulary, so the logits [B U, V] never exist as a whole */
-    out->loss = td_cross_entropy(td_reshape(in->hidden, dims, 2), in->embedding,
-                                 td_reshape(in->labels, &n, 1), td_reshape(in->weights, &n, 1),
-                                 in->divisor, in->logit_scale, c->z_loss, 0);
+    out->loss = td_cross_entropy_capped(td_reshape(in->hidden, dims, 2), in->embedding,
+                                        td_reshape(in->labels, &n, 1),
+                                        td_reshape(in->weights, &n, 1), in->divisor,
+                                        in->logit_scale, in->logit_cap, c->z_loss, 0);
     out->sum = td_output(out->loss, TD_CE_SUM);
     out->nll = td_output(out->loss, TD_CE_NLL);
 }
@@ -101,7 +102,8 @@ static const td_loss @IDENT@_plugin = {
     .plugin = TD_PLUGIN(td_loss, TD_LOSS_KIND, "@NAME@", options, struct @IDENT@_config,
                         .brief = "the first part of each text is given, and the rest is predicted",
                         .paper = "Raffel et al., Exploring the Limits of Transfer Learning, 2020"),
-    .flags = TD_LOSS_NEEDS_GIVEN, /* a promise: every example has a given token */
+    /* promises: every example has a given token, and logits are capped where the model caps them */
+    .flags = TD_LOSS_NEEDS_GIVEN | TD_LOSS_CAPS,
     .split = split,
     .bounds = bounds,
     .build = build,

@@ -130,7 +130,8 @@ typedef struct td_architecture_in {
 typedef struct td_architecture_out {
     td_tensor *hidden;      /* [B, U, D], after the final norm */
     td_tensor *embedding;   /* [V, D]: the embedding table if tied, else the output projection */
-    double     logit_scale; /* logits are logit_scale * hidden embedding^T */
+    double     logit_scale; /* logits are td_cap(logit_scale * hidden embedding^T, logit_cap) */
+    double     logit_cap;   /* 0: none */
 } td_architecture_out;
 
 enum {

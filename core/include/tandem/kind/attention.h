@@ -86,6 +86,7 @@ typedef struct td_attention_in {
     td_part           position; /* the positional scheme; td_rotate and td_attend_with call it */
     bool              rotated;  /* false: td_rotate does nothing (model.cross_positions = false) */
     const td_dropout *dropout;
+    int64_t           layer; /* of the stack, from 1; 0: the architecture does not say */
 } td_attention_in;
 
 typedef struct td_attention {
@@ -210,11 +211,13 @@ static inline td_mask td_remember_mask(const td_attention_in *in)
 
 /* ---- attending ------------------------------------------------------------------------------- */
 
-/* The fused attention of q with all keys that are remembered, under in's mask and positional bias.
- * It includes attention dropout: rows of v are dropped for all queries at once, and with grouped
- * heads for a whole group, regardless of train.dropout_shared. */
-static inline td_tensor *td_attend_with(const td_attention_in *in, td_tensor *q, td_tensor *k,
-                                        td_tensor *v, int64_t heads, double scale)
+/* The fused attention of q with all keys that are remembered, under in's mask and positional bias;
+ * a cap above 0 bounds scores before the bias (td_attend_capped). It includes attention dropout:
+ * rows of v are dropped for all queries at once, and with grouped heads for a whole group,
+ * regardless of train.dropout_shared. */
+static inline td_tensor *td_attend_capped_with(const td_attention_in *in, td_tensor *q,
+                                               td_tensor *k, td_tensor *v, int64_t heads,
+                                               double scale, double cap)
 {
     const td_position *p = td_position_of(&in->position);
     td_tensor         *k_position = td_remember_tokens(in, "k_position", in->k_position);
@@ -239,7 +242,13 @@ static inline td_tensor *td_attend_with(const td_attention_in *in, td_tensor *q,
                           (int64_t)1 << 3, "weights");
         v = td_transpose(v, 1, 2);
     }
-    return td_attend(q, k, v, &mask, &bo.table, scale);
+    return td_attend_capped(q, k, v, &mask, &bo.table, scale, cap);
+}
+
+static inline td_tensor *td_attend_with(const td_attention_in *in, td_tensor *q, td_tensor *k,
+                                        td_tensor *v, int64_t heads, double scale)
+{
+    return td_attend_capped_with(in, q, k, v, heads, scale, 0);
 }
 
 /* Build a part in the scope `name` below the current one; for the plugin that has it as an option.

@@ -95,7 +95,8 @@ typedef struct td_loss_in {
     /* scalar: the sum of weights over all micro-batches and ranks of the update. Divide by it, not
      * by this batch's own sum: then splitting a batch into pieces changes nothing. */
     td_tensor *divisor;
-    double     logit_scale; /* logits are logit_scale * hidden embedding^T */
+    double     logit_scale; /* logits are td_cap(logit_scale * hidden embedding^T, logit_cap) */
+    double     logit_cap;   /* 0: none; above 0 only for a loss with TD_LOSS_CAPS */
 } td_loss_in;
 
 /* Training minimizes `loss`. Evaluation reads `nll`, plain cross-entropies, so that models are
@@ -108,10 +109,12 @@ typedef struct td_loss_out {
 } td_loss_out;
 
 /* What a loss guarantees for every example. With NOTHING_GIVEN an architecture that has an encoder
- * is refused, as there is nothing to encode. */
+ * is refused, as there is nothing to encode. Without CAPS a model that caps its logits is refused:
+ * the loss would be that of another model. */
 enum {
-    TD_LOSS_NEEDS_GIVEN = 1,  /* at least one token is given */
-    TD_LOSS_NOTHING_GIVEN = 2 /* no token is given */
+    TD_LOSS_NEEDS_GIVEN = 1,   /* at least one token is given */
+    TD_LOSS_NOTHING_GIVEN = 2, /* no token is given */
+    TD_LOSS_CAPS = 4           /* logits are capped by in->logit_cap (td_cross_entropy_capped) */
 };
 
 typedef struct td_loss {
