@@ -1,10 +1,14 @@
 /* attend_one.cu - attention of one query in bf16, as in a step of generation: the time is that of
  * reading the keys and values once.
  *
- * The keys of a head are divided among the blocks of a cluster, and those of a block among groups
- * of LANES threads. Eight elements of the head belong to each thread of a group. A group keeps a
- * running maximum and sum, as in attend.cu; these are put together first in a block, and then in
- * the cluster, in a fixed order.
+ * The keys of a head are dealt out to the blocks of a cluster, and those of a block among groups
+ * of LANES threads. Sixteen elements of the head belong to each thread of a group. A group keeps a
+ * running maximum and sum, as in attend.cu; these are put together first in a warp, then in a block,
+ * and then in the cluster, in a fixed order.
+ *
+ * A thread copies its parts of keys and values to shared memory, some stages ahead, and reads them back
+ * itself. A block's first keys are on their way before it knows how many there are: what lies beyond
+ * is read, since the tensor is that large, but does not count.
  */
 #include "attend_cores.cuh"
 #include "kernels.h"
@@ -18,7 +22,10 @@ enum {
     MOST_KEYS = 1 << 30, /* their numbers have 32 bits */
     KEYS_OF_BLOCK = 128, /* worth a block of their own */
     ENOUGH = 256, /* blocks that keep a GPU busy; a constant, so that bits do not depend on it */
-    AHEAD = 4     /* keys of a group that are read together */
+    AT_ONCE = 2,  /* keys of a group that are added together: a stage */
+    STAGES = 2,   /* that are on their way */
+    VECTORS = 2,  /* of a thread; a group's are neighbours */
+    WARPS = TD_CUDA_THREADS / 32
 };
 
 /* The logarithm of e to the base 2, and its inverse. */
@@ -27,20 +34,23 @@ enum {
 
 /* Sums of some keys: of 2^(s - top), and of values with these weights. */
 template <int LANES> struct partial {
-    static constexpr int GROUPS = TD_CUDA_THREADS / LANES, WIDTH = LANES * TD_VECTOR;
-    float                top[GROUPS], sum[GROUPS], values[GROUPS][WIDTH]; /* of groups */
-    float                block_top, block_sum, block_values[WIDTH];
+    static constexpr int GROUPS = TD_CUDA_THREADS / LANES, WIDTH = LANES * VECTORS * TD_VECTOR;
+    float                top[WARPS], sum[WARPS], values[WARPS][WIDTH]; /* of warps */
+    /* of the cluster's blocks, in its first block */
+    float block_top[MOST_BLOCKS], block_sum[MOST_BLOCKS], block_values[MOST_BLOCKS][WIDTH];
 };
 
 /* What a group has so far; `values` are the thread's. */
 typedef struct running {
-    float top, sum, values[TD_VECTOR];
+    float top, sum, values[VECTORS][TD_VECTOR];
 } running;
 
-/* Keys of a group, the thread's elements, and which of them the query sees. */
+/* Keys of a group, as they arrive in shared memory: the thread's elements, and what the mask needs to
+ * know. */
 typedef struct stage {
-    uint4 keys[AHEAD], values[AHEAD];
-    bool  seen[AHEAD];
+    uint4 keys[AT_ONCE][VECTORS][TD_CUDA_THREADS], values[AT_ONCE][VECTORS][TD_CUDA_THREADS];
+    int   index[AT_ONCE][TD_CUDA_THREADS], segment[AT_ONCE][TD_CUDA_THREADS],
+        input[AT_ONCE][TD_CUDA_THREADS];
 } stage;
 
 /* The query, what it sees, and where the thread's part of keys and values is. */
@@ -48,8 +58,9 @@ typedef struct reader {
     int64_t         b, h;
     bounds          visible;
     token_row       tokens;
-    const uint16_t *keys, *values; /* NULL: the thread has no part of them */
-    float           query[TD_VECTOR];
+    /* the thread's vectors of them; NULL: it has none there */
+    const uint16_t *from[VECTORS], *keys[VECTORS], *values[VECTORS];
+    float           query[VECTORS][TD_VECTOR];
 } reader;
 
 template <int LANES> __device__ inline float group_sum(float x)
@@ -69,48 +80,90 @@ __device__ inline void widen(float (&to)[TD_VECTOR], const uint4 &from)
     }
 }
 
-/* The thread's 8 elements of the first row of a head of `width`. */
+/* The thread's vectors of the first row of a head of `width`. */
 template <int LANES>
-__device__ inline const uint16_t *part_of(const axes4 &x, int64_t b, int64_t h, int64_t width)
+__device__ inline void find_vectors(const uint16_t *(&to)[VECTORS], const axes4 &x, int64_t b,
+                                    int64_t h, int64_t width)
 {
-    int e = threadIdx.x % LANES * TD_VECTOR;
-    return e < width ? (const uint16_t *)x.at.data + place(x, b, h, 0, e) : NULL;
+#pragma unroll
+    for (int v = 0; v < VECTORS; v++) {
+        int e = ((int)threadIdx.x % LANES + v * LANES) * TD_VECTOR;
+        to[v] = e < width ? (const uint16_t *)x.at.data + place(x, b, h, 0, e) : NULL;
+    }
 }
 
-/* The keys before `end`. */
-template <int LANES>
-__device__ inline reader reader_of(const attend_args &a, int64_t b, int64_t h, int64_t end)
+template <int LANES> __device__ inline reader reader_of(const attend_args &a, int64_t b, int64_t h)
 {
-    int64_t         g = a.g == a.h ? h : h / (a.h / a.g);
-    const uint16_t *query = part_of<LANES>(a.q, b, h, a.e);
-    reader          r = { b,
-                          h,
-                          bounds_at(a, query_row(a, b), 0),
-                          key_row(a, b, end),
-                          part_of<LANES>(a.k, b, g, a.e),
-                          part_of<LANES>(a.v, b, g, a.f) };
-    widen(r.query, query ? *(const uint4 *)query : uint4());
+    int64_t g = a.g == a.h ? h : h / (a.h / a.g);
+    reader  r = {};
+    r.b = b;
+    r.h = h;
+    r.tokens = key_row(a, b, a.tk);
+    find_vectors<LANES>(r.from, a.q, b, h, a.e);
+    find_vectors<LANES>(r.keys, a.k, b, g, a.e);
+    find_vectors<LANES>(r.values, a.v, b, g, a.f);
     return r;
 }
 
-/* The group's keys from `from` on, every GROUPS-th. Nothing is waited for before all that is to be
- * read is on its way, so hidden keys are read, too. */
-template <int LANES>
-__device__ inline void load_stage(stage &to, const attend_args &a, const reader &r, int from)
+/* Read the query, and find what it sees. */
+__device__ inline void look(const attend_args &a, reader &r)
 {
-    int   j = from + threadIdx.x / LANES;
-    facts f[AHEAD];
 #pragma unroll
-    for (int u = 0; u < AHEAD; u++) {
-        int  i = j + u * partial<LANES>::GROUPS;
-        bool there = i < r.tokens.count;
-        to.keys[u] = there && r.keys ? *(const uint4 *)(r.keys + i * a.k.step[2]) : uint4();
-        to.values[u] = there && r.values ? *(const uint4 *)(r.values + i * a.v.step[2]) : uint4();
-        f[u] = facts_of(r.tokens, i);
+    for (int v = 0; v < VECTORS; v++)
+        widen(r.query[v], r.from[v] ? *(const uint4 *)r.from[v] : uint4());
+    r.visible = bounds_at(a, query_row(a, r.b), 0);
+}
+
+template <int SIZE> __device__ inline void copy(void *to, const void *from, bool there)
+{
+#if __CUDA_ARCH__ >= 900
+    uint32_t at = (uint32_t)__cvta_generic_to_shared(to);
+    if constexpr (SIZE == 16)
+        asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(at), "l"(from),
+                     "r"(there ? 16 : 0)
+                     : "memory");
+    else
+        asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(at), "l"(from),
+                     "r"(there ? 4 : 0)
+                     : "memory");
+#endif
+}
+
+/* The group's keys from `from` on, every GROUPS-th, up to `end`; hidden ones, too. A group of copies
+ * each time, so that groups can be counted. */
+template <int LANES>
+__device__ inline void load_stage(stage &to, const attend_args &a, const reader &r, int from,
+                                  int end)
+{
+#if __CUDA_ARCH__ >= 900
+    int t = (int)threadIdx.x;
+#pragma unroll
+    for (int u = 0; u < AT_ONCE; u++) {
+        int  i = from + t / LANES + u * partial<LANES>::GROUPS;
+        bool there = i < end;
+#pragma unroll
+        for (int v = 0; v < VECTORS; v++) {
+            copy<16>(&to.keys[u][v][t], r.keys[v] + i * a.k.step[2], there && r.keys[v]);
+            copy<16>(&to.values[u][v][t], r.values[v] + i * a.v.step[2], there && r.values[v]);
+        }
+        if (r.tokens.index)
+            copy<4>(&to.index[u][t], r.tokens.index + i * r.tokens.index_step, there);
+        if (r.tokens.segment)
+            copy<4>(&to.segment[u][t], r.tokens.segment + i * r.tokens.segment_step, there);
+        if (r.tokens.input)
+            copy<4>(&to.input[u][t], r.tokens.input + i * r.tokens.input_step, there);
     }
-#pragma unroll
-    for (int u = 0; u < AHEAD; u++)
-        to.seen[u] = (j + u * partial<LANES>::GROUPS < r.tokens.count) & within(r.visible, f[u]);
+    asm volatile("cp.async.commit_group;" ::: "memory");
+#endif
+}
+
+/* Whether the query sees key i, the u-th of the thread's in a stage. */
+__device__ inline bool is_seen(const reader &r, const stage &from, int u, int i)
+{
+    int   t = (int)threadIdx.x;
+    facts f = { r.tokens.index ? from.index[u][t] : i, r.tokens.segment ? from.segment[u][t] : 1,
+                r.tokens.input ? from.input[u][t] : 0 };
+    return within(r.visible, f);
 }
 
 /* What the query's score of a key has besides the product. */
@@ -134,131 +187,189 @@ __device__ inline float share(float top, float best)
     return top == -CUDART_INF_F ? 0 : exp2_fast(top - best);
 }
 
-/* Add keys with their scores. */
-__device__ inline void add_keys(running &sums, const float (&score)[AHEAD], const stage &from)
+/* values += weight value, for one of the thread's vectors. */
+__device__ inline void add_vector(float (&values)[TD_VECTOR], float weight, const uint4 &from)
 {
-    float best = sums.top, shrink;
-#pragma unroll
-    for (int u = 0; u < AHEAD; u++)
-        best = from.seen[u] ? fmaxf(best, score[u]) : best;
-    shrink = share(sums.top, best);
-    sums.sum *= shrink;
+    float value[TD_VECTOR];
+    widen(value, from);
 #pragma unroll
     for (int k = 0; k < TD_VECTOR; k++)
-        sums.values[k] *= shrink;
+        values[k] += weight * value[k];
+}
+
+__device__ inline void scale(running &sums, float by)
+{
+    sums.sum *= by;
 #pragma unroll
-    for (int u = 0; u < AHEAD; u++) {
-        bool  counts = from.seen[u] && score[u] != -CUDART_INF_F;
-        float p = counts ? exp2_fast(score[u] - best) : 0, value[TD_VECTOR];
-        widen(value, counts ? from.values[u] : uint4()); /* hidden values may be NaN */
-        sums.sum += p;
+    for (int v = 0; v < VECTORS; v++)
 #pragma unroll
         for (int k = 0; k < TD_VECTOR; k++)
-            sums.values[k] += p * value[k];
+            sums.values[v][k] *= by;
+}
+
+/* Add keys with their scores. */
+__device__ inline void add_keys(running &sums, const float (&score)[AT_ONCE],
+                                const bool (&seen)[AT_ONCE], const stage &from)
+{
+    float best = sums.top;
+#pragma unroll
+    for (int u = 0; u < AT_ONCE; u++)
+        best = seen[u] ? fmaxf(best, score[u]) : best;
+    scale(sums, share(sums.top, best));
+#pragma unroll
+    for (int u = 0; u < AT_ONCE; u++) {
+        bool  counts = seen[u] && score[u] != -CUDART_INF_F;
+        float p = counts ? exp2_fast(score[u] - best) : 0;
+        sums.sum += p;
+        /* hidden values may be NaN */
+#pragma unroll
+        for (int v = 0; v < VECTORS; v++)
+            add_vector(sums.values[v], p, counts ? from.values[u][v][threadIdx.x] : uint4());
     }
     sums.top = best;
 }
 
-/* Scores are in units of log 2. */
+/* Keys from `first` on, of which there are `keys` in all. Scores are in units of log 2. */
 template <int LANES>
 __device__ inline void add_stage(running &sums, const attend_args &a, const reader &r,
-                                 const stage &from, int first)
+                                 const stage &from, int first, int keys)
 {
-    float score[AHEAD], key[TD_VECTOR];
+    float score[AT_ONCE], key[TD_VECTOR];
+    bool  seen[AT_ONCE];
 #pragma unroll
-    for (int u = 0; u < AHEAD; u++) {
+    for (int u = 0; u < AT_ONCE; u++) {
+        int   i = first + u * partial<LANES>::GROUPS + (int)threadIdx.x / LANES;
         float product = 0;
-        widen(key, from.keys[u]);
+        seen[u] = i < keys && is_seen(r, from, u, i);
 #pragma unroll
-        for (int k = 0; k < TD_VECTOR; k++)
-            product += r.query[k] * key[k];
+        for (int v = 0; v < VECTORS; v++) {
+            widen(key, from.keys[u][v][threadIdx.x]);
+#pragma unroll
+            for (int k = 0; k < TD_VECTOR; k++)
+                product += r.query[v][k] * key[k];
+        }
         product = group_sum<LANES>(product);
         score[u] = a.cap > 0 ? capped(a, product) * LOG2_E : product * (a.scale * LOG2_E);
-        if (from.seen[u] && (a.table.at.data || a.dense.at.data))
-            score[u] += LOG2_E *
-                        bias_of(a, r, first + u * partial<LANES>::GROUPS + threadIdx.x / LANES);
+        if (seen[u] && (a.table.at.data || a.dense.at.data))
+            score[u] += LOG2_E * bias_of(a, r, i);
     }
-    add_keys(sums, score, from);
+    add_keys(sums, score, seen, from);
 }
 
-/* The keys from `first` to `end`, by all groups of the block. */
+/* The block's keys, by all its groups: every `blocks`-th stage. */
 template <int LANES>
-__device__ inline running read_keys(const attend_args &a, int64_t b, int64_t h, int first, int end)
+__device__ inline running read_keys(const attend_args &a, stage *stages, int64_t b, int64_t h,
+                                    int block, int blocks)
 {
-    constexpr int STAGE = AHEAD * partial<LANES>::GROUPS;
+    constexpr int STAGE = AT_ONCE * partial<LANES>::GROUPS;
     running       sums = { -CUDART_INF_F, 0, {} };
-    reader        r = reader_of<LANES>(a, b, h, end);
-    stage         now, next;
+    reader        r = reader_of<LANES>(a, b, h);
+    int           first = block * STAGE, step = blocks * STAGE, keys, at = 0;
 
-    load_stage<LANES>(now, a, r, first);
-    for (; first < end; first += 2 * STAGE) {
-        if (first + STAGE < end)
-            load_stage<LANES>(next, a, r, first + STAGE);
-        add_stage<LANES>(sums, a, r, now, first);
-        if (first + STAGE >= end)
-            break;
-        load_stage<LANES>(now, a, r, first + 2 * STAGE);
-        add_stage<LANES>(sums, a, r, next, first + STAGE);
+    for (int k = 0; k < STAGES; k++)
+        load_stage<LANES>(stages[k], a, r, first + k * step, (int)a.tk);
+    look(a, r);
+    keys = (int)keys_of(a, b);
+    for (; first < keys; first += step) {
+#if __CUDA_ARCH__ >= 900
+        /* all groups of copies but the newest have arrived: so the oldest, which is read now, has */
+        asm volatile("cp.async.wait_group %0;" ::"n"(STAGES - 1) : "memory");
+#endif
+        add_stage<LANES>(sums, a, r, stages[at], first, keys);
+        load_stage<LANES>(stages[at], a, r, first + STAGES * step, keys);
+        at = at + 1 == STAGES ? 0 : at + 1;
     }
     return sums;
 }
 
-/* Put the groups of a block together. */
-template <int LANES> __device__ inline void join_groups(partial<LANES> &p, const running &r)
+/* All blocks of the cluster have started and so can be written to, or have written. */
+__device__ inline void arrive()
 {
-    constexpr int GROUPS = partial<LANES>::GROUPS, WIDTH = partial<LANES>::WIDTH;
-    int           group = threadIdx.x / LANES, lane = threadIdx.x % LANES;
-    float         best = -CUDART_INF_F, sum = 0, value = 0;
+#if __CUDA_ARCH__ >= 900
+    asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
+#endif
+}
 
-    p.top[group] = r.top;
-    p.sum[group] = r.sum;
+__device__ inline void meet()
+{
+#if __CUDA_ARCH__ >= 900
+    asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
+#endif
+}
+
+/* Put the groups of a warp together, in its first. */
+template <int LANES> __device__ inline void join_groups(running &r)
+{
 #pragma unroll
-    for (int k = 0; k < TD_VECTOR; k++)
-        p.values[group][lane * TD_VECTOR + k] = r.values[k];
+    for (int apart = LANES; apart < 32; apart *= 2) {
+        float top = __shfl_down_sync(0xffffffffu, r.top, apart), best = fmaxf(r.top, top);
+        float mine = share(r.top, best), theirs = share(top, best);
+        r.sum = mine * r.sum + theirs * __shfl_down_sync(0xffffffffu, r.sum, apart);
+#pragma unroll
+        for (int v = 0; v < VECTORS; v++)
+#pragma unroll
+            for (int k = 0; k < TD_VECTOR; k++) {
+                float other = __shfl_down_sync(0xffffffffu, r.values[v][k], apart);
+                r.values[v][k] = mine * r.values[v][k] + theirs * other;
+            }
+        r.top = best;
+    }
+}
+
+/* Put the warps of a block together, and the result in the cluster's first block. */
+template <int LANES> __device__ inline void join_warps(partial<LANES> &p, const running &r)
+{
+    constexpr int                     WIDTH = partial<LANES>::WIDTH;
+    int                               warp = (int)threadIdx.x / 32, lane = (int)threadIdx.x % 32;
+    float                             best = -CUDART_INF_F, sum = 0, value = 0;
+    cooperative_groups::cluster_group cluster = cooperative_groups::this_cluster();
+    partial<LANES>                   *to = cluster.map_shared_rank(&p, 0);
+    int                               rank = (int)cluster.block_rank();
+
+    if (lane < LANES) {
+        p.top[warp] = r.top;
+        p.sum[warp] = r.sum;
+#pragma unroll
+        for (int v = 0; v < VECTORS; v++)
+#pragma unroll
+            for (int k = 0; k < TD_VECTOR; k++)
+                p.values[warp][(lane + v * LANES) * TD_VECTOR + k] = r.values[v][k];
+    }
     __syncthreads();
 #pragma unroll
-    for (int k = 0; k < GROUPS; k++)
+    for (int k = 0; k < WARPS; k++)
         best = fmaxf(best, p.top[k]);
 #pragma unroll
-    for (int k = 0; k < GROUPS; k++) {
+    for (int k = 0; k < WARPS; k++) {
         float by = share(p.top[k], best);
         sum += by * p.sum[k];
         value += by * p.values[k][threadIdx.x % WIDTH];
     }
+    meet();
     if (threadIdx.x < WIDTH)
-        p.block_values[threadIdx.x] = value;
+        to->block_values[rank][threadIdx.x] = value;
     if (threadIdx.x == 0) {
-        p.block_top = best;
-        p.block_sum = sum;
+        to->block_top[rank] = best;
+        to->block_sum[rank] = sum;
     }
+    arrive();
 }
 
 /* Put the blocks of a cluster together, in its first block. */
 template <int LANES>
-__device__ inline void store_joined(const attend_args &a, partial<LANES> &p, int64_t b, int64_t h)
+__device__ inline void store_joined(const attend_args &a, const partial<LANES> &p, int blocks,
+                                    int64_t b, int64_t h)
 {
-    cooperative_groups::cluster_group cluster = cooperative_groups::this_cluster();
-    int   blocks = (int)cluster.num_blocks(), f = threadIdx.x % partial<LANES>::WIDTH;
-    float top[MOST_BLOCKS], sums[MOST_BLOCKS], values[MOST_BLOCKS];
+    int   f = threadIdx.x % partial<LANES>::WIDTH;
     float best = -CUDART_INF_F, sum = 0, value = 0;
 
-    /* all that lies in other blocks is on its way before the first of it is used */
-#pragma unroll
-    for (int k = 0; k < MOST_BLOCKS; k++) {
-        const partial<LANES> *other = cluster.map_shared_rank(&p, k < blocks ? k : 0);
-        top[k] = k < blocks ? other->block_top : -CUDART_INF_F;
-        sums[k] = other->block_sum;
-        values[k] = other->block_values[f];
+    for (int k = 0; k < blocks; k++)
+        best = fmaxf(best, p.block_top[k]);
+    for (int k = 0; k < blocks; k++) {
+        float by = share(p.block_top[k], best);
+        sum += by * p.block_sum[k];
+        value += by * p.block_values[k][f];
     }
-#pragma unroll
-    for (int k = 0; k < MOST_BLOCKS; k++)
-        best = fmaxf(best, top[k]);
-#pragma unroll
-    for (int k = 0; k < MOST_BLOCKS; k++)
-        if (k < blocks) {
-            sum += share(top[k], best) * sums[k];
-            value += share(top[k], best) * values[k];
-        }
     if (a.o.at.data && threadIdx.x < a.f)
         td_set(a.o.at, place(a.o, b, h, 0, f), sum == 0 ? 0 : value / sum);
     if (a.lse.at.data && threadIdx.x == 0)
@@ -270,20 +381,20 @@ __device__ inline void store_joined(const attend_args &a, partial<LANES> &p, int
 template <int LANES> __global__ void __launch_bounds__(TD_CUDA_THREADS, 2) attend_one(attend_args a)
 {
 #if __CUDA_ARCH__ >= 900
-    __shared__ partial<LANES>         p;
-    cooperative_groups::cluster_group cluster = cooperative_groups::this_cluster();
-    int64_t                           h = blockIdx.y, b = blockIdx.z;
-    int                               keys, each, first;
+    extern __shared__ uint4 shared[]; /* the stages */
+    __shared__ partial<LANES> p;
+    int                       block = (int)blockIdx.x, blocks = (int)gridDim.x;
+    int64_t                   h = blockIdx.y, b = blockIdx.z;
 
-    td_begin();
-    keys = (int)keys_of(a, b);
-    each = (keys + (int)gridDim.x - 1) / (int)gridDim.x;
-    first = (int)blockIdx.x * each;
-    join_groups(p, read_keys<LANES>(a, b, h, first, min(first + each, keys)));
-    cluster.sync();
-    if (cluster.block_rank() == 0)
-        store_joined(a, p, b, h);
-    cluster.sync(); /* the first still reads the others' memory */
+    td_let_next();
+    arrive();
+    td_wait();
+    running r = read_keys<LANES>(a, (stage *)shared, b, h, block, blocks);
+    join_groups<LANES>(r);
+    join_warps(p, r);
+    meet();
+    if (block == 0)
+        store_joined(a, p, blocks, b, h);
 #endif
 }
 
@@ -324,8 +435,9 @@ int td_cuda_attend_one(const td_call *call)
     a.lse = axes_of(td_cuda_out(call, 1));
     if (!a.b || !a.h)
         return 0;
-    return a.e <= 128 && a.f <= 128 ? td_cuda_launch(cuda, grid, 0, size, attend_one<16>, a)
-                                    : td_cuda_launch(cuda, grid, 0, size, attend_one<32>, a);
+    return a.e <= 128 && a.f <= 128
+               ? td_cuda_launch(cuda, grid, STAGES * sizeof(stage), size, attend_one<8>, a)
+               : td_cuda_launch(cuda, grid, STAGES * sizeof(stage), size, attend_one<16>, a);
 }
 
 #else
