@@ -6,7 +6,7 @@
 #include "plan/internal.h"
 #include "plugin/hook.h"
 
-enum { STORAGE_BITS = 36 }; /* of a stand-in for an address: 64 GiB for each storage */
+enum { STORAGE_BITS = 40 }; /* of a stand-in for an address: 1 TiB for each storage */
 
 /* An address that differs from those in all other storages. None is valid before memory is bound. */
 static void *stand_in(int32_t storage, int64_t offset, int dtype)

@@ -381,20 +381,26 @@ static const char *advice(int code)
     }
 }
 
-/* Lists the operands' dims, which usually show the error. */
+/* Lists the operands' dims, which usually show the error; of a fusion, those of its first call. */
 static int call_failed(const td_plan *p, const td_kernel_call *c, int code, td_error *error)
 {
     const char *path = c->node ? c->node->path : "";
-    td_text     inputs = { 0 };
+    td_text     inputs = { 0 }, what = { 0 };
+    if (c->fusion)
+        td_text_print(&what, "fusion '%s' of %d calls, the first of which is kernel '%s',",
+                      c->fusion->name, c->together, c->kernel->op);
+    else
+        td_text_print(&what, "kernel '%s'", c->kernel->op);
     for (int k = 0; k < c->call.n_in; k++)
         if (c->in[k] >= 0) {
             td_text_print(&inputs, "%sinput %d ", *td_text_get(&inputs) ? ", " : "", k);
             td_print_dims(&inputs, c->call.in[k].dtype, c->call.in[k].rank, c->call.in[k].dim);
         }
-    td_fail(error, code, "%s%skernel '%s' of backend '%s' failed with code %d (%s) on %s%s", path,
-            *path ? ": " : "", c->kernel->op, p->device.backend->plugin.name, code,
+    td_fail(error, code, "%s%s%s of backend '%s' failed with code %d (%s) on %s%s", path,
+            *path ? ": " : "", td_text_get(&what), p->device.backend->plugin.name, code,
             status_text(code), td_text_get(&inputs), advice(code));
     td_text_free(&inputs);
+    td_text_free(&what);
     return code;
 }
 

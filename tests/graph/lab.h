@@ -52,7 +52,8 @@ static inline void sheet_plan(sheet *s, td_tensor **roots, size_t n)
     cr_assert(s->plan, "%s", e.text);
 }
 
-static inline void sheet_run(sheet *s)
+/* Give the plan and its variables memory. */
+static inline void sheet_bind(sheet *s)
 {
     td_error e = { 0 };
     int      real = td_device_real(&s->m->device);
@@ -60,6 +61,12 @@ static inline void sheet_run(sheet *s)
     cr_assert(!td_variables_initialize(s->variables, &s->m->device, real, 5, &e), "%s", e.text);
     s->arena = s->m->device.backend->allocate(s->m->device.state, td_plan_arena(s->plan) + 64);
     cr_assert(!td_plan_bind(s->plan, s->arena, &e), "%s", e.text);
+}
+
+static inline void sheet_run(sheet *s)
+{
+    td_error e = { 0 };
+    sheet_bind(s);
     cr_assert(!td_plan_run(s->plan, &e), "%s", e.text);
 }
 

@@ -12,14 +12,19 @@
 
 enum { TD_CUDA_THREADS = 256, TD_CUDA_OPERANDS = 5 };
 
-/* Record the failure of a launch; the result is what an op's kernel returns. */
-static inline int td_cuda_launched(td_cuda *cuda)
+/* Note for `sync` what failed last; the result is what an op's kernel returns. */
+static inline int td_cuda_noted(td_cuda *cuda)
 {
     cudaError_t code = cudaGetLastError();
-    cuda->launches++;
     if (code != cudaSuccess && cuda->failed == cudaSuccess)
         cuda->failed = code;
     return code == cudaSuccess ? 0 : TD_EIO;
+}
+
+static inline int td_cuda_launched(td_cuda *cuda)
+{
+    cuda->launches++;
+    return td_cuda_noted(cuda);
 }
 
 static inline unsigned td_cuda_grid(int64_t n, int64_t per_block)
@@ -109,8 +114,10 @@ static inline int td_cuda_launch(td_cuda *cuda, dim3 grid, size_t shared, unsign
         attributes[how.numAttrs].id = cudaLaunchAttributeProgrammaticStreamSerialization;
         attributes[how.numAttrs++].val.programmaticStreamSerializationAllowed = 1;
     }
-    if (shared && td_cuda_prepare(cuda, (const void *)kernel))
+    if (shared && td_cuda_prepare(cuda, (const void *)kernel)) {
+        td_cuda_noted(cuda);
         return TD_EIO;
+    }
     if (cluster > 1) {
         attributes[how.numAttrs].id = cudaLaunchAttributeClusterDimension;
         attributes[how.numAttrs].val.clusterDim.x = cluster;
@@ -137,9 +144,6 @@ static inline td_reals td_reals_of(const td_view *v)
     td_reals x = { v ? v->data : NULL, v && v->dtype == TD_BF16 };
     return x;
 }
-
-/* Bytes of an element. */
-static inline int64_t td_cuda_size(const td_view *v) { return v->dtype == TD_BF16 ? 2 : 4; }
 
 /* Two floats, each rounded to the nearest bf16, ties to even; `low` is first in memory. */
 __device__ inline uint32_t td_narrow2(float low, float high)

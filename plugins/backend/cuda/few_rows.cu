@@ -141,19 +141,21 @@ static bool can_normalize(const td_call *call)
            td_has_vector_steps(y) && has_rows(x, rows) && has_rows(y, rows);
 }
 
-/* The same elements in the same rows. */
+/* The same elements in the same rows; those of y are contiguous. */
 static bool same_rows(const td_view *x, const td_view *y)
 {
-    return x->data == y->data && td_cuda_rows(x) == td_cuda_rows(y) &&
+    return x->data == y->data && has_rows(x, td_cuda_rows(y)) &&
            td_cuda_last(x) == td_cuda_last(y) && row_distance(x) == row_distance(y);
 }
 
-/* Whether the call is f(product of `gate`) * (product of `up`). */
-static bool is_gated(const td_call *call, const td_call *gate, const td_call *up)
+/* Whether call k is f(product of call k - 2) * (product of call k - 1). */
+static bool is_gated(const td_call *const *calls, int k)
 {
+    const td_call *call = calls[k], *gate = calls[k - 2], *up = calls[k - 1];
     const td_view *y = td_cuda_out(call, 0);
     int64_t        rows = td_cuda_rows(&gate->out[0]);
-    return y && same_rows(&call->in[0], &gate->out[0]) && same_rows(&call->in[1], &up->out[0]) &&
+    return y && td_cuda_is_apart(calls, k, 3) && same_rows(&call->in[0], &gate->out[0]) &&
+           same_rows(&call->in[1], &up->out[0]) &&
            td_cuda_last(&gate->out[0]) == td_cuda_last(&up->out[0]) && has_rows(y, rows);
 }
 
@@ -165,10 +167,10 @@ static group group_of(const td_call *const *calls, const td_kernel *const *kerne
     x = g.norm ? &calls[0]->out[0] : &calls[0]->in[0];
     for (int k = g.norm; k < count && g.parts < FEW_PARTS; k++, g.parts++)
         if (!is(kernels[k], td_cuda_few_rows) || !same_rows(&calls[k]->in[0], x) ||
-            td_cuda_in(calls[k], 2))
+            td_cuda_in(calls[k], 2) || !td_cuda_is_apart(calls, k, g.norm))
             break;
     if (g.parts == 2 && g.norm + 2 < count && is(kernels[g.norm + 2], td_cuda_glu))
-        g.gated = is_gated(calls[g.norm + 2], calls[g.norm], calls[g.norm + 1]);
+        g.gated = is_gated(calls, g.norm + 2);
     return g;
 }
 
@@ -176,7 +178,8 @@ static int size_of(const group &g) { return g.parts ? g.norm + g.parts + g.gated
 
 int td_cuda_takes_products(const td_call *const *calls, const td_kernel *const *kernels, int count)
 {
-    return size_of(group_of(calls, kernels, count));
+    int n = size_of(group_of(calls, kernels, count));
+    return n > 1 ? n : 0;
 }
 
 static few_norm norm_of(const td_call *call)
@@ -210,7 +213,8 @@ int td_cuda_products(const td_call *const *calls, const td_kernel *const *kernel
     const td_view *b = &first->in[1];
     few_args       a;
 
-    if (!are_aligned(calls, g))
+    /* addresses are known only now */
+    if (size_of(g) != count || !are_aligned(calls, g))
         return td_cuda_one_by_one(calls, kernels, count);
     a = args_of(&first->in[0], td_cuda_rows(&first->out[0]), b->dim[b->rank - 2]);
     for (int p = 0; p < g.parts; p++)

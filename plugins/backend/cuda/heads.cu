@@ -224,24 +224,15 @@ static bool same_place(const td_view *x, const td_view *y)
     return true;
 }
 
-/* Whether one of the calls so far writes what the view shows. */
-static bool is_written(const td_call *const *calls, int count, const td_view *v)
+/* The job that goes on with input `from` of call k: one whose last value this is, or a new one; NULL:
+ * there is none, or jobs would write what others read. */
+static job *job_for(plan *p, const td_call *const *calls, int k, int from)
 {
-    for (int k = 0; k < count; k++)
-        for (int o = 0; o < calls[k]->n_out; o++)
-            if (calls[k]->out[o].data && calls[k]->out[o].data == v->data)
-                return true;
-    return false;
-}
-
-/* The job that goes on with the call's input: one whose last value this is, or a new one; NULL: there
- * is none. */
-static job *job_for(plan *p, const td_call *const *calls, int k, const td_view *x)
-{
+    const td_view *x = &calls[k]->in[from];
     for (int n = 0; n < p->jobs; n++)
         if (p->last[n] && same_place(p->last[n], x))
-            return &p->args.jobs[n];
-    if (p->jobs == MOST_JOBS || !are_few(x) || is_written(calls, k, x))
+            return td_cuda_is_apart(calls, k, 1u << from) ? &p->args.jobs[n] : NULL;
+    if (p->jobs == MOST_JOBS || !are_few(x) || !td_cuda_is_apart(calls, k, 0))
         return NULL;
     job *j = &p->args.jobs[p->jobs++];
     j->heads = (int)x->dim[1];
@@ -259,7 +250,7 @@ static bool add_norm(plan *p, const td_call *const *calls, int k)
     job           *j;
     if (!are_heads(&call->in[0]) || !are_heads(td_cuda_out(call, 0)))
         return false;
-    j = job_for(p, calls, k, &call->in[0]);
+    j = job_for(p, calls, k, 0);
     if (!j || j->norms || j->rotates || j->appends)
         return false;
     j->norms = true;
@@ -279,7 +270,7 @@ static bool add_rotation(plan *p, const td_call *const *calls, int k)
     if (!are_heads(x) || !are_heads(td_cuda_out(call, 0)) || x->dim[3] % (2 * TD_VECTOR) ||
         !td_has_vector_steps(cosine) || !td_has_vector_steps(sine))
         return false;
-    j = job_for(p, calls, k, x);
+    j = job_for(p, calls, k, 0);
     if (!j || j->rotates || j->appends)
         return false;
     j->rotates = true;
@@ -299,7 +290,7 @@ static bool add_append(plan *p, const td_call *const *calls, int k)
     job           *j;
     if (!are_heads(x) || !are_heads(buffer) || call->attrs->i[0] != 2)
         return false;
-    j = job_for(p, calls, k, x);
+    j = job_for(p, calls, k, TD_APPEND_NEW);
     if (!j || j->appends)
         return false;
     j->appends = true;

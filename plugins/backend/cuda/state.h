@@ -16,6 +16,7 @@
 
 #include "tandem/kind/backend.h"
 #include "tandem/kind/kernels.h"
+#include "views.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -81,24 +82,6 @@ static inline const td_view *td_cuda_in(const td_call *call, int k)
 static inline const td_view *td_cuda_out(const td_call *call, int k)
 {
     return k < call->n_out && call->out[k].data ? &call->out[k] : NULL;
-}
-
-static inline int64_t td_cuda_count(const td_view *v)
-{
-    int64_t n = 1;
-    for (int a = 0; a < v->rank; a++)
-        n *= v->dim[a];
-    return n;
-}
-
-/* The length of a row, and the number of rows. */
-static inline int64_t td_cuda_last(const td_view *v) { return v->rank ? v->dim[v->rank - 1] : 1; }
-static inline int64_t td_cuda_rows(const td_view *v)
-{
-    int64_t n = 1;
-    for (int a = 0; a + 1 < v->rank; a++)
-        n *= v->dim[a];
-    return n;
 }
 
 static inline int64_t td_cuda_pieces(int64_t n, int64_t piece) { return (n + piece - 1) / piece; }

@@ -6,39 +6,6 @@
 
 TestSuite(cuda_fusions, .init = setup, .fini = teardown);
 
-enum { MOST = 8 };
-
-/* Calls that follow each other, and the kernels that compute them. */
-typedef struct sequence {
-    td_call          calls[MOST];
-    td_attrs         attrs[MOST];
-    const td_kernel *kernels[MOST];
-    int              count;
-} sequence;
-
-static const td_kernel *kernel_for(const td_call *c, const char *op)
-{
-    for (size_t i = 0; i < kernels->count; i++) {
-        const td_kernel *k = kernels->rows + i;
-        if (!strcmp(k->op, op) && k->dtype == TD_BF16 && (!k->accepts || k->accepts(c)))
-            return k;
-    }
-    return NULL;
-}
-
-/* The outputs of calls before are views of the same memory. */
-static td_call *add(sequence *s, const char *op, const td_call *call)
-{
-    td_call *c = &s->calls[s->count];
-    *c = *call;
-    c->attrs = &s->attrs[s->count];
-    c->backend = gpu;
-    s->kernels[s->count] = kernel_for(c, op);
-    cr_assert(s->kernels[s->count], "no kernel takes this '%s'", op);
-    s->count++;
-    return c;
-}
-
 static void run_each(const sequence *s)
 {
     for (int k = 0; k < s->count; k++)
@@ -46,34 +13,26 @@ static void run_each(const sequence *s)
     cr_assert_eq(backend->sync(gpu), 0);
 }
 
-/* All of them as one. */
-static void run_together(const sequence *s)
+/* As the planner does it: what a fusion takes by that, the others by their kernels. Returns the number
+ * of pieces. */
+static int run_planned(const sequence *s)
 {
-    const td_call *list[MOST];
-    for (int k = 0; k < s->count; k++)
-        list[k] = &s->calls[k];
-    for (size_t i = 0; i < kernels->n_fusions; i++) {
-        const td_fusion *f = &kernels->fusions[i];
-        int              taken = f->takes(list, s->kernels, s->count);
-        if (!taken)
-            continue;
-        cr_assert_eq(taken, s->count, "'%s' takes %d of %d calls", f->name, taken, s->count);
-        cr_assert_eq(f->run(list, s->kernels, s->count), 0);
-        cr_assert_eq(backend->sync(gpu), 0);
-        return;
+    int pieces = 0;
+    for (int k = 0; k < s->count; pieces++) {
+        const td_fusion *by;
+        const td_call   *list[MOST];
+        int              taken = take(s, k, list, &by);
+        int code = by ? by->run(list, s->kernels + k, taken) : s->kernels[k]->run(&s->calls[k]);
+        cr_assert_eq(code, 0);
+        k += taken;
     }
-    cr_assert_fail("no fusion takes the calls");
+    cr_assert_eq(backend->sync(gpu), 0);
+    return pieces;
 }
 
 static td_view tensor(int dtype, int rank, const int64_t *dims)
 {
-    td_view v = { NULL, dtype, rank, { 0 }, { 0 } };
-    int64_t stride = 1;
-    for (int a = rank - 1; a >= 0; a--) {
-        v.dim[a] = dims[a];
-        v.stride[a] = stride;
-        stride *= dims[a];
-    }
+    td_view v = row_major(dtype, rank, dims);
     allocate(&v);
     return v;
 }
@@ -99,10 +58,12 @@ static void *raw(const td_view *v)
     return host;
 }
 
-/* Every output, computed together, has the bits that it has one by one; inner ones are not written. */
-static void expect_same_bits(sequence *s, const char *what)
+/* Every output, computed in `pieces` pieces, has the bits that it has one by one; inner ones are not
+ * written. */
+static void expect_same_bits(sequence *s, int pieces, const char *what)
 {
     void *each[MOST][2] = { { NULL } };
+    int   found;
     run_each(s);
     for (int k = 0; k < s->count; k++)
         for (int o = 0; o < s->calls[k].n_out; o++)
@@ -110,7 +71,8 @@ static void expect_same_bits(sequence *s, const char *what)
                 each[k][o] = raw(&s->calls[k].out[o]);
                 clear(&s->calls[k].out[o]);
             }
-    run_together(s);
+    found = run_planned(s);
+    cr_expect_eq(found, pieces, "%s: computed in %d pieces, expected %d", what, found, pieces);
     for (int k = 0; k < s->count; k++)
         for (int o = 0; o < s->calls[k].n_out; o++) {
             const td_view *v = &s->calls[k].out[o];
@@ -176,7 +138,7 @@ static void check_products(const shape *p)
     make_products(&s, v, p);
     snprintf(what, sizeof what, "%d rows of %d, norm %d, %d parts of %d %d %d, gated %d, inner %d",
              p->rows, p->k, p->norm, p->parts, p->n[0], p->n[1], p->n[2], p->gated, p->inner);
-    expect_same_bits(&s, what);
+    expect_same_bits(&s, 1, what);
     for (int k = 0; k < VIEWS; k++)
         release(v + k);
 }
@@ -206,6 +168,57 @@ Test(cuda_fusions, gated_products)
     };
     for (size_t k = 0; k < sizeof shapes / sizeof *shapes; k++)
         check_products(&shapes[k]);
+}
+
+/* ---- products that read parts of each other --------------------------------------------------- */
+
+/* x y^T */
+static td_view add_turned(sequence *s, const td_view *x, const td_view *y)
+{
+    td_call c = { .n_in = 2, .n_out = 1, .in = { *x, turned(*y) } };
+    c.out[0] = matrix(TD_BF16, x->dim[0], y->dim[0]);
+    return add(s, "matmul", &c)->out[0];
+}
+
+/* n = norm(x), n W and n n^T: the last matrix is what the norm writes. */
+Test(cuda_fusions, a_norm_by_itself)
+{
+    static const shape p = { 2, 160, 1, { 40 }, 1, 0, 0 };
+    td_view            v[VIEWS] = { { 0 } }, square;
+    sequence           s;
+    make_products(&s, v, &p);
+    square = add_turned(&s, &v[NORMAL], &v[NORMAL]);
+    expect_same_bits(&s, 2, "n n^T");
+    release(&square);
+    for (int k = 0; k < VIEWS; k++)
+        release(v + k);
+}
+
+/* x W and x (x W)^T */
+Test(cuda_fusions, a_product_by_its_neighbour)
+{
+    static const shape p = { 5, 96, 1, { 96 }, 0, 0, 0 };
+    td_view            v[VIEWS] = { { 0 } }, square;
+    sequence           s;
+    make_products(&s, v, &p);
+    square = add_turned(&s, &v[X], &v[Y]);
+    expect_same_bits(&s, 2, "x (x W)^T");
+    release(&square);
+    for (int k = 0; k < VIEWS; k++)
+        release(v + k);
+}
+
+/* The gate of all columns is the first column's. */
+Test(cuda_fusions, one_gate_for_all_columns)
+{
+    static const shape p = { 1, 96, 2, { 40, 40 }, 0, 1, 0 };
+    td_view            v[VIEWS] = { { 0 } };
+    sequence           s;
+    make_products(&s, v, &p);
+    s.calls[2].in[0].stride[1] = 0;
+    expect_same_bits(&s, 2, "one gate");
+    for (int k = 0; k < VIEWS; k++)
+        release(v + k);
 }
 
 /* ---- heads ----------------------------------------------------------------------------------- */
@@ -330,8 +343,32 @@ Test(cuda_fusions, heads_are_normalized_turned_and_kept)
         sequence s;
         make_heads(&s, v, &shapes[n]);
         snprintf(what, sizeof what, "shape %zu", n);
-        expect_same_bits(&s, what);
+        expect_same_bits(&s, 1, what);
         for (int k = 0; k < HEADS; k++)
             release(v + k);
     }
+}
+
+/* The rotation begins in the middle of what the norm writes. */
+Test(cuda_fusions, half_a_head_is_turned)
+{
+    static const heads_shape p = { 3, 5, 5, 2, 64, 0, 1, 1, 0, 0 },
+                             half = { 3, 5, 5, 2, 32, 0, 1, 1, 0, 0 };
+    td_view  v[HEADS] = { { 0 } }, x;
+    sequence s = { .count = 0 };
+    v[Q] = heads_of(&p, p.heads);
+    v[SCALE] = tensor(TD_F32, 1, (int64_t[]){ p.width });
+    v[COSINE] = tensor(TD_F32, 3, (int64_t[]){ p.rows, p.tokens, half.width / 2 });
+    v[SINE] = tensor(TD_F32, 3, v[COSINE].dim);
+    randomize(v + Q, 41, 1);
+    randomize(v + SCALE, 42, 1);
+    randomize(v + COSINE, 43, 1);
+    randomize(v + SINE, 44, 1);
+    x = add_head_norm(&s, v, &p, Q, 0);
+    x.data = (uint16_t *)x.data + half.width;
+    x.dim[3] = half.width;
+    add_turn(&s, v, &half, &x, 3);
+    expect_same_bits(&s, 2, "half a head");
+    for (int k = 0; k < HEADS; k++)
+        release(v + k);
 }

@@ -69,6 +69,25 @@ static inline size_t bytes_of(const td_view *v)
     return (size_t)count_of(v) * (v->dtype == TD_BF16 ? 2 : 4);
 }
 
+/* Without memory. */
+static inline td_view row_major(int dtype, int rank, const int64_t *dims)
+{
+    td_view v = { NULL, dtype, rank, { 0 }, { 0 } };
+    int64_t stride = 1;
+    for (int a = rank - 1; a >= 0; a--) {
+        v.dim[a] = dims[a];
+        v.stride[a] = stride;
+        stride *= dims[a];
+    }
+    return v;
+}
+
+/* A matrix whose columns are the rows of x. */
+static inline td_view turned(td_view x)
+{
+    return (td_view){ x.data, x.dtype, 2, { x.dim[1], x.dim[0] }, { x.stride[1], x.stride[0] } };
+}
+
 /* Unwritten elements are NaN. */
 static inline void allocate(td_view *v)
 {
@@ -132,6 +151,58 @@ static inline void run_row(td_call *c, const char *op, int dtype, bool last)
     cr_assert_eq(found->run(c), 0);
     cr_assert_eq(backend->sync(gpu), 0);
     backend->release(gpu, c->workspace, bytes);
+}
+
+/* ---- calls that follow each other -------------------------------------------------------------- */
+
+enum { MOST = 8 };
+
+/* Calls that follow each other, and the kernels that compute them. */
+typedef struct sequence {
+    td_call          calls[MOST];
+    td_attrs         attrs[MOST];
+    const td_kernel *kernels[MOST];
+    int              count;
+} sequence;
+
+static inline const td_kernel *kernel_for(const td_call *c, const char *op)
+{
+    for (size_t i = 0; i < kernels->count; i++) {
+        const td_kernel *k = kernels->rows + i;
+        if (!strcmp(k->op, op) && k->dtype == TD_BF16 && (!k->accepts || k->accepts(c)))
+            return k;
+    }
+    return NULL;
+}
+
+/* The outputs of calls before are views of the same memory. */
+static inline td_call *add(sequence *s, const char *op, const td_call *call)
+{
+    td_call *c = &s->calls[s->count];
+    *c = *call;
+    c->attrs = &s->attrs[s->count];
+    c->backend = gpu;
+    s->kernels[s->count] = kernel_for(c, op);
+    cr_assert(s->kernels[s->count], "no kernel takes this '%s'", op);
+    s->count++;
+    return c;
+}
+
+/* How many calls from `from` on a fusion takes, and which; NULL: only one, by its own kernel. `list` has
+ * room for MOST. */
+static inline int take(const sequence *s, int from, const td_call **list, const td_fusion **by)
+{
+    int count = s->count - from;
+    for (int k = 0; k < count; k++)
+        list[k] = &s->calls[from + k];
+    for (size_t i = 0; i < kernels->n_fusions; i++) {
+        int taken = kernels->fusions[i].takes(list, s->kernels + from, count);
+        *by = &kernels->fusions[i];
+        if (taken > 1)
+            return taken;
+    }
+    *by = NULL;
+    return 1;
 }
 
 #endif

@@ -134,12 +134,13 @@ typedef struct td_fusion {
     size_t      size; /* sizeof(td_fusion) */
     const char *name; /* for profiles: "norm+products" */
     /* How many of these calls, from the first on, it computes together: at least 2, or 0. `kernels`
-     * are the rows that were chosen for them. Addresses are not valid yet, but operands in the same
-     * memory have the same, and those in different memory have different ones. [build] */
+     * are the rows that were chosen for them. Addresses are not valid yet: views of one storage have
+     * addresses as far apart as they will be; different storages never overlap. `takes` must refuse
+     * calls that read part of what another writes. [build] */
     int (*takes)(const td_call *const *calls, const td_kernel *const *kernels, int count);
-    /* Compute that many calls: 0, or a negative td_status. What one of them writes overlaps with no
-     * operand of another, except with inputs that are this very value; so running each call's own
-     * kernel does, too. [worker] */
+    /* Compute that many calls: 0, or a negative td_status. Until the last of them has ended, none of
+     * their operands shares memory with another storage; so running the calls' own kernels in order is
+     * correct, too. [worker] */
     int (*run)(const td_call *const *calls, const td_kernel *const *kernels, int count);
 } td_fusion;
 
