@@ -1,7 +1,7 @@
 /* attend_grad.cu - the gradient of attention, from its output and logsumexp (Dao et al. 2022).
  *
  * With weights p:  dv = p^T do,  ds = p (do v^T - sum_f do o),  dq = scale ds k,  dk = scale ds^T q,
- * where a cap multiplies ds by its slope
+ * where a cap multiplies ds by its slope, but not the gradients of biases, which are ds as well
  *
  * Two passes compute the weights again, tile by tile: one with a block for each tile of queries,
  * which owns its rows of dq, and one with a block for each tile of keys, which owns its rows of dk
@@ -52,11 +52,12 @@ __device__ inline void load_queries(grad_tile<WIDTH, TILE> &t, const attend_args
     }
 }
 
-/* Weights and score gradients of the tile's pairs. */
+/* Weights and score gradients of the tile's pairs. With `slopes`, these are the gradients after the
+ * cap, and its slopes take the place of the weights. */
 template <int WIDTH, int TILE>
 __device__ inline void pair_gradients(grad_tile<WIDTH, TILE> &t, const attend_args &a,
                                       unsigned bits, int64_t b, int64_t h, int64_t first,
-                                      int64_t from)
+                                      int64_t from, bool slopes)
 {
     constexpr int N = TILE / ATTEND_SIDE, LS = TILE + 4;
     int           tx = threadIdx.x % ATTEND_SIDE, ty = threadIdx.x / ATTEND_SIDE;
@@ -71,9 +72,20 @@ __device__ inline void pair_gradients(grad_tile<WIDTH, TILE> &t, const attend_ar
             if (seen && t.lse[i] != -CUDART_INF_F)
                 p = expf(score<TILE>(a, s[r][c], t.qt, t.kt, b, h, i, j, first + i, from + j) -
                          t.lse[i]);
-            t.p[i * LS + j] = p;
-            t.ds[i * LS + j] = p == 0 ? 0 : p * (dp[r][c] - t.mean[i]) * cap_slope(a, s[r][c]);
+            float slope = cap_slope(a, s[r][c]);
+            t.p[i * LS + j] = slopes ? slope : p;
+            t.ds[i * LS + j] = p == 0 ? 0 : p * (dp[r][c] - t.mean[i]) * (slopes ? 1 : slope);
         }
+}
+
+/* From gradients after the cap to those before it; a hidden pair's slope may be NaN. */
+template <int WIDTH, int TILE> __device__ inline void apply_slopes(grad_tile<WIDTH, TILE> &t)
+{
+    constexpr int LS = TILE + 4;
+    for (int n = threadIdx.x; n < TILE * TILE; n += TD_CUDA_THREADS) {
+        int at = n / TILE * LS + n % TILE;
+        t.ds[at] = t.ds[at] == 0 ? 0 : t.ds[at] * t.p[at];
+    }
 }
 
 /* ---- queries --------------------------------------------------------------------------------- */
@@ -125,6 +137,8 @@ __device__ inline void query_tile(const attend_args &a, int64_t first, int64_t h
     grad_tile<WIDTH, TILE>               &t = *(grad_tile<WIDTH, TILE> *)memory;
     int                                   ty = threadIdx.x / ATTEND_SIDE;
     int64_t                               g = h / (a.h / a.g), keys = keys_of(a, b);
+    bool                                  biases = a.parts || a.ddense.at.data;
+    bool                                  slopes = biases && a.cap > 0;
     float                                 dq[N][C] = {};
 
     for (int64_t r = threadIdx.x; a.parts && r < a.r; r += TD_CUDA_THREADS)
@@ -142,11 +156,16 @@ __device__ inline void query_tile(const attend_args &a, int64_t first, int64_t h
         load_tile<WIDTH, TILE>(t.k, a.k, b, g, from, keys, a.e);
         load_tile<WIDTH, TILE>(t.v, a.v, b, g, from, keys, a.f);
         __syncthreads();
-        pair_gradients<WIDTH, TILE>(t, a, bits, b, h, first, from);
+        pair_gradients<WIDTH, TILE>(t, a, bits, b, h, first, from, slopes);
         __syncthreads();
-        weighted_rows<WIDTH, TILE, false>(dq, t.ds, t.k);
-        if (a.parts || a.ddense.at.data)
+        if (biases)
             bias_gradients<WIDTH, TILE>(t, a, b, h, first, from, keys);
+        if (slopes) {
+            __syncthreads();
+            apply_slopes<WIDTH, TILE>(t);
+            __syncthreads();
+        }
+        weighted_rows<WIDTH, TILE, false>(dq, t.ds, t.k);
         __syncthreads();
     }
     for (int r = 0; a.dq.at.data && r < N; r++)
@@ -205,7 +224,7 @@ __device__ inline void key_tile(const attend_args &a, int64_t from, int64_t g, i
                 continue;
             load_queries<WIDTH, TILE>(t, a, b, h, first);
             __syncthreads();
-            pair_gradients<WIDTH, TILE>(t, a, bits, b, h, first, from);
+            pair_gradients<WIDTH, TILE>(t, a, bits, b, h, first, from, false);
             __syncthreads();
             weighted_rows<WIDTH, TILE, true>(dk, t.ds, t.q);
             weighted_rows<WIDTH, TILE, true>(dv, t.p, t.go);
@@ -255,14 +274,12 @@ size_t td_cuda_attend_grad_workspace(const td_call *call)
     return means_bytes(&a) + (td_cuda_out(call, DTABLE) ? parts * sizeof(float) : 0);
 }
 
-/* The gradient of a dense mask that broadcasts would be a sum over blocks. Under a cap, the gradients
- * of biases are not those of products, which are what a tile keeps. */
+/* The gradient of a dense mask that broadcasts would be a sum over blocks. */
 bool td_cuda_accepts_attend_grad(const td_call *call)
 {
     const td_view *dense = td_cuda_out(call, DDENSE) ? td_cuda_in(call, TD_ATTEND_DENSE) : NULL;
     const td_view *q = &call->in[TD_ATTEND_Q];
-    bool           biases = dense || td_cuda_out(call, DTABLE);
-    return td_cuda_accepts_attend(call) && !(biases && call->attrs->f[1] > 0) &&
+    return td_cuda_accepts_attend(call) &&
            (!dense || (dense->dim[0] == q->dim[0] && dense->dim[1] == q->dim[1]));
 }
 
