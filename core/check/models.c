@@ -380,60 +380,6 @@ void td_check_windows(td_check *c)
     td_each_subject(c, &td_usual_sizes, &d, windows_of);
 }
 
-/* ---- the outputs of a loss ------------------------------------------------------------------- */
-
-/* Run the plan with a divisor of 4 and of 8: the loss times the divisor must not change. */
-static void losses_times_divisor(td_subject *s, td_trial *t, td_plan *plan, double out[2])
-{
-    td_error e = { 0 };
-    for (int k = 0; k < 2; k++) {
-        double divisor = k ? 8 : 4;
-        MUST(s->check,
-             !td_plan_set_batch(plan, t->batch, &e) &&
-                 !td_plan_set_scalar(plan, "loss_divisor", divisor, &e) && !td_plan_run(plan, &e),
-             "%s: %s", s->label, td_check_error(&e));
-        out[k] = td_plan_get_scalar(plan, t->built.loss) * divisor;
-    }
-}
-
-/* Metrics and evaluation read `sum` and `nll`, training reads `loss`; they must agree. */
-static void sums_of(td_subject *s)
-{
-    td_sentence       two[2];
-    double            losses[TD_TOKENS], want = 0, sum, at[2];
-    td_error          e = { 0 };
-    const td_backend *b = s->device.backend;
-    td_sentences(two);
-    s->bare = true;
-    td_trial t = td_trial_new(s, td_subject_batch(s, two, 1, 2));
-    int      n = td_trial_losses(s, &t, losses);
-    for (int i = 0; i < n; i++)
-        want += losses[i];
-    /* a separate plan, because the trial's does not compute `sum`, which nothing there reads */
-    td_plan *plan = td_plan_new(t.built.graph, (td_tensor *[]){ t.built.loss, t.built.sum }, 2,
-                                &s->device, &e);
-    MUST(s->check, plan, "%s: %s", s->label, td_check_error(&e));
-    void *memory = b->allocate(s->device.state, td_plan_arena(plan) + 64);
-    MUST(s->check, memory && !td_plan_bind(plan, memory, &e), "%s", td_check_error(&e));
-    losses_times_divisor(s, &t, plan, at);
-    sum = td_plan_get_scalar(plan, t.built.sum);
-    if (!td_check_near(sum, want, 1e-9))
-        td_check_finding(s->check,
-                         "%s: its sum is %.10g, but the cross-entropies of the tokens add up to "
-                         "%.10g",
-                         s->label, sum, want);
-    if (!td_check_near(at[0], at[1], 1e-9))
-        td_check_finding(s->check,
-                         "%s: the loss is not divided by in->divisor: loss times divisor is %.10g "
-                         "for 4 and %.10g for 8",
-                         s->label, at[0], at[1]);
-    b->release(s->device.state, memory, td_plan_arena(plan) + 64);
-    td_plan_free(plan);
-    td_trial_free(s, &t);
-}
-
-void td_check_sums(td_check *c) { td_check_in_double(c, sums_of); }
-
 /* ---- leaks ----------------------------------------------------------------------------------- */
 
 /* Build the forward graph and drop it: any other influence is a leak. */

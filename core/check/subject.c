@@ -421,12 +421,26 @@ static const char *hint(const td_check *c)
                : "";
 }
 
-td_trial td_trial_new(td_subject *s, td_batch *batch)
+void td_trial_start(td_subject *s, td_trial *t, td_tensor *const *outputs, size_t n)
 {
     td_check         *c = s->check;
     const td_backend *b = s->device.backend;
     td_error          e = { 0 };
-    td_trial          t = { .batch = batch };
+    t->plan = td_plan_new(t->built.graph, outputs, n, &s->device, &e);
+    MUST(c, t->plan, "%s: %s", s->label, td_check_error(&e));
+    MUST(c, !td_variables_allocate(s->variables, &s->device, td_device_real(&s->device), &e), "%s",
+         td_check_error(&e));
+    t->memory = b->allocate(s->device.state, td_plan_arena(t->plan) + 64);
+    MUST(c, t->memory && !td_plan_bind(t->plan, t->memory, &e), "%s", td_check_error(&e));
+    td_scramble(s);
+    td_trial_run(s, t);
+}
+
+td_trial td_trial_new(td_subject *s, td_batch *batch)
+{
+    td_check *c = s->check;
+    td_error  e = { 0 };
+    td_trial  t = { .batch = batch };
 
     MUST(c, !td_model_forward(&s->model, s->variables, TD_PHASE_TRAIN, batch, false, &t.built, &e),
          "%s: %s%s", s->label, td_check_error(&e), hint(c));
@@ -436,15 +450,7 @@ td_trial td_trial_new(td_subject *s, td_batch *batch)
             t.built.loss = td_sub(t.built.loss, t.built.aux[k].loss);
     MUST(c, !td_model_backward(&s->model, s->variables, &t.built, false, &e), "%s: %s", s->label,
          td_check_error(&e));
-    t.plan = td_plan_new(t.built.graph, (td_tensor *[]){ t.built.loss, t.built.nll }, 2, &s->device,
-                         &e);
-    MUST(c, t.plan, "%s: %s", s->label, td_check_error(&e));
-    MUST(c, !td_variables_allocate(s->variables, &s->device, td_device_real(&s->device), &e), "%s",
-         td_check_error(&e));
-    t.memory = b->allocate(s->device.state, td_plan_arena(t.plan) + 64);
-    MUST(c, t.memory && !td_plan_bind(t.plan, t.memory, &e), "%s", td_check_error(&e));
-    td_scramble(s);
-    td_trial_run(s, &t);
+    td_trial_start(s, &t, (td_tensor *[]){ t.built.loss, t.built.nll }, 2);
     return t;
 }
 

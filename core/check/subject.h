@@ -78,6 +78,8 @@ td_batch *td_subject_row(const td_subject *, const td_sentence *, td_extent);
 /* With a backward pass. Takes ownership of the batch. All parameters get random values, the same
  * each time. */
 td_trial  td_trial_new(td_subject *, td_batch *);
+/* Plan a graph that is built, for these outputs, and run it; all parameters get the same values. */
+void      td_trial_start(td_subject *, td_trial *, td_tensor *const *outputs, size_t n);
 /* Run again, after the batch or a parameter was changed. */
 void      td_trial_run(td_subject *, td_trial *);
 void      td_trial_free(td_subject *, td_trial *);

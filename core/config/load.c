@@ -23,6 +23,7 @@ typedef struct loader {
     td_arena   *arena;
     const char *search;
     td_errors  *errors;
+    td_text    *notes;                /* of what is not followed */
     size_t      files;                /* read so far, counting repetitions */
     reading     chain[DEEPEST_CHAIN]; /* files being read, each extended by the one before it */
     int         depth;
@@ -268,33 +269,37 @@ static void mark_kept(td_setting *v)
 
 /* A run's config.cfg states every option. It may come from a stranger: to follow what it names
  * would let it choose the code that is run. */
-static td_setting *take_kept(td_setting *own)
+static td_setting *take_kept(loader *l, td_setting *own)
 {
+    const td_setting *extends = own ? td_setting_child(own, "extends") : NULL;
     if (!own)
         return NULL;
+    if (extends) /* no run wrote this */
+        td_text_print(l->notes,
+                      "%s: extends is not followed, because this is the config of a run, which "
+                      "states every option and names no other file: remove it, or copy the config "
+                      "to a directory of your own\n",
+                      td_setting_origin(extends));
     drop(own, "extends");
     drop(own, "plugin_path");
     mark_kept(own);
     return own;
 }
 
-static bool has_beside(const char *path, const char *name)
-{
-    char *directory = td_path_directory(path);
-    char *beside = directory ? td_path_join(directory, name) : NULL;
-    bool  has = beside && td_file_exists(beside);
-    free(directory);
-    free(beside);
-    return has;
-}
-
-/* Whether it is RUN/config.cfg: the other files of a run lie beside it. One that was made from
- * another program's model has only checkpoints; one that is at its beginning has none. */
+/* Whether it is RUN/config.cfg: the file that tells how a run was made lies beside it. */
 static bool lies_in_run(const char *path)
 {
     const char *slash = strrchr(path, '/');
-    return !strcmp(slash ? slash + 1 : path, "config.cfg") &&
-           (has_beside(path, "environment.txt") || has_beside(path, "checkpoints"));
+    char       *directory, *beside;
+    bool        lies;
+    if (strcmp(slash ? slash + 1 : path, "config.cfg"))
+        return false;
+    directory = td_path_directory(path);
+    beside = directory ? td_path_join(directory, "environment.txt") : NULL;
+    lies = beside && td_file_exists(beside);
+    free(directory);
+    free(beside);
+    return lies;
 }
 
 /* A config as text, with all that it extends beneath it; NULL after adding errors. `path`: of the file,
@@ -305,7 +310,7 @@ static td_setting *load_text(loader *l, const char *path, const char *real, cons
     const td_setting *extends;
 
     if (l->keeps || lies_in_run(path))
-        return take_kept(own);
+        return take_kept(l, own);
     extends = td_setting_child(own, "extends");
 
     base = extends ? td_setting_new(l->arena, TD_SETTING_GROUP, "", path, 1) : NULL;
@@ -405,7 +410,7 @@ static void load_sources(loader *l, td_config *c, const td_config_sources *s)
         const char *kept = find_in_run(l, s->files[k]);
         const char *path = kept ? kept : find_given(l, s->files[k]);
         td_setting *v;
-        /* plugin_path and extends are ignored in a config that a run kept */
+        /* plugin_path and extends are not followed in a config that a run kept */
         l->keeps = kept || k < s->n_kept;
         v = path ? load_file(l, path) : NULL;
         if (v)
@@ -439,6 +444,7 @@ td_config *td_config_read(const td_config_sources *s, td_errors *errors)
         return NULL;
     }
     l.arena = c->arena;
+    l.notes = &c->notes;
     c->untrusted = s->untrusted;
     find_shipped(c, s->search);
     load_sources(&l, c, s);
@@ -469,7 +475,7 @@ td_config *td_config_new(const char *search, bool untrusted)
 
 void td_config_lay(td_config *c, const td_setting *layer, td_errors *errors)
 {
-    loader      l = { .arena = c->arena, .search = c->search, .errors = errors };
+    loader l = { .arena = c->arena, .search = c->search, .errors = errors, .notes = &c->notes };
     /* merging uses a tree up, and the caller may merge its own again */
     td_setting *own = td_setting_copy(c->arena, layer);
     td_setting *base = td_setting_new(c->arena, TD_SETTING_GROUP, "", layer->file, layer->line);

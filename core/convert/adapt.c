@@ -65,7 +65,8 @@ typedef struct comparison {
 /* What an encoder has no use for. */
 static bool is_of_logits(const char *key)
 {
-    return !strcmp(key, "model.logit_scale") || !strcmp(key, "model.tie_embeddings");
+    return !strcmp(key, "model.logit_scale") || !strcmp(key, "model.logit_cap") ||
+           !strcmp(key, "model.tie_embeddings");
 }
 
 /* Whether an option changes what parameters compute. Options of the architecture that only one of the

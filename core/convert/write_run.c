@@ -1,4 +1,4 @@
-/* write_run.c - a run that was not trained: its config, and one checkpoint. */
+/* write_run.c - a run that was not trained: its config, where it was made, and one checkpoint. */
 #include <jansson.h>
 #include <stdlib.h>
 
@@ -6,6 +6,7 @@
 #include "convert/convert.h"
 #include "model/checkpoint.h"
 #include "run/keep.h"
+#include "run/provenance.h"
 
 static int no_memory(const char *run, td_error *error)
 {
@@ -48,6 +49,8 @@ static int write_files(td_session *s, const td_stored *parameters, size_t n, con
     if (!code)
         code = path && !config.failed ? td_file_write(path, config.data, config.size, error)
                                       : no_memory(run, error);
+    if (!code)
+        code = td_run_describe_converted(run, error);
     if (!code)
         code = write_checkpoint(s, parameters, n, run, td_text_get(&config), error);
     td_text_free(&config);

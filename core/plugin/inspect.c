@@ -250,6 +250,12 @@ static int check_module(const char *path, const td_module *m, td_error *error)
                        "'%s' needs the newer plugin ABI %d.%d; this tandem has %d.%d: update "
                        "tandem, or rebuild the plugin against this tandem's headers",
                        path, m->abi_major, m->abi_minor, TD_ABI_MAJOR, TD_ABI_MINOR);
+    /* the ABI is a draft: a minor may change what modules of the one before it read or ignore */
+    if (m->abi_minor < TD_ABI_MINOR)
+        return td_fail(error, TD_EPLUGIN,
+                       "'%s' is built for plugin ABI %d.%d, a draft that this tandem, which has "
+                       "%d.%d, no longer runs: rebuild it against this tandem's headers",
+                       path, m->abi_major, m->abi_minor, TD_ABI_MAJOR, TD_ABI_MINOR);
     /* one of a later tandem may be larger: fields are only ever added at the end */
     if (m->size < sizeof *m)
         return td_fail(error, TD_EPLUGIN,

@@ -315,10 +315,10 @@ int td_run_is_other_text(td_session *s, const char *checkpoint, bool *other, td_
 /* ---- files for people ------------------------------------------------------------------------ */
 
 /* Frees the text. */
-static int write_text(const td_run_directory *r, const char *name, td_text *text, td_error *error)
+static int write_text(const char *directory, const char *name, td_text *text, td_error *error)
 {
     /* half a text would be read as a whole one when the run is resumed */
-    char *path = text->failed ? NULL : td_path_join(r->path, name);
+    char *path = text->failed ? NULL : td_path_join(directory, name);
     int   code = path ? td_file_write(path, td_text_get(text), text->size, error)
                       : td_fail(error, TD_ENOMEM, "out of memory while writing '%s'", name);
     free(path);
@@ -330,7 +330,7 @@ static int write_config(const td_run_directory *r, const td_session *s, td_error
 {
     td_text text = { 0 };
     td_config_print_kept(s->x->config, &text);
-    return write_text(r, "config.cfg", &text, error);
+    return write_text(r->path, "config.cfg", &text, error);
 }
 
 static void print_plugins(const td_session *s, td_text *out)
@@ -353,21 +353,27 @@ static void print_paths(const td_session *s, td_text *out)
     td_text_print(out, "\n");
 }
 
+/* What was done now, from what, and by which program on which machine. */
+static void print_beginning(const char *what, const char *from, td_text *out)
+{
+    char      when[64];
+    time_t    now = time(NULL);
+    struct tm utc;
+    /* UTC, because parts of a run may be on machines in several time zones */
+    strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &utc));
+    td_text_print(out, "%s: %s, from %s\ntandem %s, plugin ABI %d.%d\n", what, when, from,
+                  TANDEM_VERSION, TD_ABI_MAJOR, TD_ABI_MINOR);
+    td_machine_describe(out);
+}
+
 static void print_start(const td_run_directory *r, const td_session *s, td_text *out)
 {
     const td_device *d = td_engine_device(s->engine);
-    char             device[1024] = "", when[64];
-    time_t           now = time(NULL);
-    struct tm        utc;
+    char             device[1024] = "";
 
     if (d->backend->describe)
         TD_HOOK(d->backend, describe, d->state, device, sizeof device);
-    /* UTC, because parts of a run may be on machines in several time zones */
-    strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &utc));
-    td_text_print(out, "started: %s, from %s\ntandem %s, plugin ABI %d.%d\n", when,
-                  r->latest ? r->latest : "the beginning", TANDEM_VERSION, TD_ABI_MAJOR,
-                  TD_ABI_MINOR);
-    td_machine_describe(out);
+    print_beginning("started", r->latest ? r->latest : "the beginning", out);
     td_text_print(out, "backend %s: %s\n", d->backend->plugin.name, device);
     print_paths(s, out);
     print_plugins(s, out);
@@ -384,7 +390,14 @@ static int write_environment(const td_run_directory *r, const td_session *s, td_
     print_start(r, s, &text);
     free(path);
     free(before);
-    return write_text(r, "environment.txt", &text, error);
+    return write_text(r->path, "environment.txt", &text, error);
+}
+
+int td_run_describe_converted(const char *directory, td_error *error)
+{
+    td_text text = { 0 };
+    print_beginning("converted", "another model", &text);
+    return write_text(directory, "environment.txt", &text, error);
 }
 
 /* Writes a line per parameter; returns the total number of elements. */
@@ -418,7 +431,7 @@ static int write_model(const td_run_directory *r, const td_session *s,
                 s->x->loss.plugin->name, s->x->optimizer.plugin->name, td_text_get(&sizes));
     td_text_print(&text, "\n%s\n", td_text_get(&sizes));
     td_text_free(&sizes);
-    return write_text(r, "model-info.txt", &text, error);
+    return write_text(r->path, "model-info.txt", &text, error);
 }
 
 int td_run_describe(const td_run_directory *r, td_session *s, const td_footprint *footprint,

@@ -33,5 +33,8 @@ int td_run_is_other_text(td_session *, const char *checkpoint, bool *other, td_e
 
 /* Write config.cfg, environment.txt and model-info.txt, and copy what the run needs. */
 int td_run_describe(const td_run_directory *, td_session *, const td_footprint *, td_error *error);
+/* Write environment.txt for a run that begins with another model's parameters: no backend or plugin
+ * has computed anything yet. It also marks the directory as a run's. */
+int td_run_describe_converted(const char *directory, td_error *);
 
 #endif

@@ -125,8 +125,13 @@ Test(load, what_a_run_kept_is_not_followed)
     cr_assert(load("config.cfg", NULL));
     holds("x", 1, "base.cfg:1");
     cr_expect(td_config_get(config, "plugin_path"));
+    /* a directory of checkpoints may be anybody's */
+    cr_assert(!mkdir("checkpoints", 0777) && load("config.cfg", NULL));
+    holds("x", 1, "base.cfg:1");
+    cr_expect_str_empty(td_config_notes(config));
     config_file("environment.txt", "");
     cr_assert(load("config.cfg", NULL));
+    cr_expect(strstr(td_config_notes(config), "config.cfg:1: extends is not followed"));
     holds("y", 2, "config.cfg:1");
     cr_expect_null(td_config_get(config, "x"));
     cr_expect_null(td_config_get(config, "plugin_path"));

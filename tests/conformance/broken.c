@@ -17,6 +17,7 @@ static const defect defects[] = {
     /* mistakes in the file itself */
     { "modules/other-major", NULL, "load", "failed", "built for plugin ABI" },
     { "modules/newer-minor", NULL, "load", "failed", "newer plugin ABI" },
+    { "modules/older-minor", NULL, "load", "failed", "no longer runs" },
     { "modules/option-twice", NULL, "load", "failed", "twice" },
     { "modules/option-outside", NULL, "load", "failed", "outside" },
     { "modules/flush-to-zero", NULL, "load", "failed", "-ffast-math" },
@@ -149,6 +150,8 @@ static const defect defects[] = {
     { "broken/training", "loss/detaches", "gradients", "failed", "central differences" },
     { "broken/training", "loss/mixes", "permutation", "failed", "rows must not mix" },
     { "broken/training", "loss/longer", "split", "failed", "but bounds promises" },
+    { "broken/training", "loss/uncapped", "caps", "failed", "td_cross_entropy_capped" },
+    { "broken/training", "loss/half_capped", "caps", "failed", "and without a cap" },
     { "broken/training", "schedule/only_unread", "unread", "failed", "is it read?" },
     { "broken/training", "optimizer/only_unread", "unread", "failed", "is it read?" },
     /* dropout */

@@ -119,15 +119,15 @@ Test(adapt, the_encoder_can_be_that_of_another_run)
 
 /* Tables outside of the layers are one run's, of tokens and of positions; what an encoder's run has for
  * its logits is not used. */
-#define TABLES "model.position.plugin=learned model.tie_embeddings=%s"
-static void expect_tables(const char *decoder_tied, const char *encoder_tied)
+#define TABLES "model.position.plugin=learned %s"
+static void expect_tables(const char *decoder, const char *encoder)
 {
     static const char position[] = "model.position_embeddings.weight";
     static const char train[] = TRAIN_DEEP("a", "3",
                                            TABLES) "&& " TRAIN_DEEP("b", "2",
                                                                     "train.seed=5 " TABLES) "&& ";
     char              command[2500];
-    snprintf(command, sizeof command, train, decoder_tied, encoder_tied);
+    snprintf(command, sizeof command, train, decoder, encoder);
     strcat(command, ADAPT("2") "--encoder b");
     scratch_expect(0, "read 'model.position_embeddings.weight' from 'a', which differs", command);
     expect_parts(position, position);
@@ -135,9 +135,11 @@ static void expect_tables(const char *decoder_tied, const char *encoder_tied)
 
 Test(adapt, an_encoder_does_not_bring_tables_or_logits)
 {
-    expect_tables("true", "false");
+    expect_tables("model.tie_embeddings=true", "model.tie_embeddings=false");
     MUST("rm -r a b out");
-    expect_tables("false", "true");
+    expect_tables("model.tie_embeddings=false", "model.tie_embeddings=true");
+    MUST("rm -r a b out");
+    expect_tables("model.logit_cap=0", "model.logit_cap=7.5");
 }
 
 /* ---- refusals -------------------------------------------------------------------------------- */
@@ -168,6 +170,7 @@ Test(adapt, options_of_the_whole_model_are_compared)
     MUST(TRAIN_DEEP("a", "3", "") "&& " TRAIN_DEEP("b", "2", "model.logit_scale=none"));
     scratch_expect(2, "model.logit_scale: \"rsqrt\" -> \"none\"",
                    ADAPT("3") "model.logit_scale=none");
+    scratch_expect(2, "model.logit_cap: 0.0 -> 7.5", ADAPT("3") "model.logit_cap=7.5");
     MUST("! ls -d out*");
     MUST(ADAPT("2") "--encoder b");
 }

@@ -94,6 +94,7 @@ Test(folders, a_model_is_finetuned_and_goes_back)
     MUST("for run in tuned again; do $T generate $run --ids '280 287 69 304 177' --json | "
          "sed 's/,\"logprob\".*//' >$run.said; done && grep -q ids tuned.said && "
          "cmp tuned.said again.said");
+    MUST("grep -q '^converted: 20.*, from another model' run/environment.txt");
     /* an encoder's tokenizer adds no <bos>, but has one, with which the decoder begins */
     MUST("grep -q '\"bos_token\": \"<bos>\"' there/tokenizer_config.json && "
          "grep -q '\"post_processor\": null' there/tokenizer.json");

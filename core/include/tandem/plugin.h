@@ -63,7 +63,7 @@ extern "C" {
 
 #define TD_MAGIC 0x4D444E54u /* "TNDM" in memory */
 #define TD_ABI_MAJOR 1       /* a module of another major is refused */
-#define TD_ABI_MINOR 0       /* a module of a newer minor is refused; one of an older minor runs */
+#define TD_ABI_MINOR 1       /* one of a newer minor too and, while the ABI is a draft, of an older */
 
 /* ---- options --------------------------------------------------------------------------------- */
 

@@ -8,178 +8,12 @@
  * scores are divided by the root of a setting, not of the width of a head; and an encoder's
  * window does not count the token itself. Before transformers 5.4.0 it did: models with windows
  * are written for that version or a later one, and read as the version that saved them defines. */
-#include <stdarg.h>
 #include <stdlib.h>
 
-#include "parts.h"
+#include "../parts.h"
+#include "t5gemma.h"
 
 #define WINDOWS_SINCE "5.4.0"
-
-/* What the tensors depend on, and the factors by which some are multiplied on the way: matrices of
- * queries, tables of embeddings, the matrix for the logits, and the decoder's last norm. */
-struct shape {
-    int64_t d_model, encoder, decoder;
-    bool    scale, bias, tied, shared;
-    double  query, table, head, last;
-};
-
-/* ---- both stacks at once --------------------------------------------------------------------- */
-
-/* `inner` is a translation whose other program has one group of settings: it writes each to both
- * groups, and reads what both say. */
-struct groups {
-    td_translation inner, *outer;
-    bool           reads;
-};
-
-static void put_both(td_translation *t, const char *path, const td_format_value *v)
-{
-    struct groups *g = t->host;
-    char           full[200];
-    if (g->reads) { /* a setting of ours */
-        g->outer->put(g->outer, path, v);
-        return;
-    }
-    snprintf(full, sizeof full, "encoder.%s", path);
-    g->outer->put(g->outer, full, v);
-    snprintf(full, sizeof full, "decoder.%s", path);
-    g->outer->put(g->outer, full, v);
-}
-
-static const td_format_value *ask_group(struct groups *g, const char *group, const char *path)
-{
-    char                   full[200];
-    const td_format_value *v;
-    snprintf(full, sizeof full, "%s.%s", group, path);
-    v = g->outer->ask(g->outer, full);
-    return v && v->type != TD_VALUE_NULL ? v : NULL;
-}
-
-/* Either's, for settings that do not matter. */
-static const td_format_value *ask_either(td_translation *t, const char *path)
-{
-    const td_format_value *encoder = ask_group(t->host, "encoder", path),
-                          *decoder = ask_group(t->host, "decoder", path);
-    return encoder ? encoder : decoder;
-}
-
-static const td_format_value *ask_both(td_translation *t, const char *path)
-{
-    struct groups         *g = t->host;
-    const td_format_value *encoder = ask_group(g, "encoder", path),
-                          *decoder = ask_group(g, "decoder", path);
-    if (encoder ? !decoder || strcmp(encoder->text, decoder->text) : decoder != NULL)
-        g->outer->refuse(g->outer, "encoder.%s is %s, but decoder.%s is %s: they must be equal",
-                         path, encoder ? encoder->text : "missing", path,
-                         decoder ? decoder->text : "missing");
-    return encoder;
-}
-
-static const td_format_value *ask_ours(td_translation *t, const char *path)
-{
-    struct groups *g = t->host;
-    return g->outer->ask(g->outer, path);
-}
-
-static void refuse_both(td_translation *, const char *format, ...) TD_PRINTF(2, 3);
-
-/* Messages begin with the name of a setting. */
-static void refuse_both(td_translation *t, const char *format, ...)
-{
-    struct groups *g = t->host;
-    char           text[600];
-    va_list        args;
-    va_start(args, format);
-    vsnprintf(text, sizeof text, format, args);
-    va_end(args);
-    g->outer->refuse(g->outer, "%s%s", g->reads ? "encoder." : "", text);
-}
-
-static void begin(struct groups *g, td_translation *outer, bool reads)
-{
-    *g = (struct groups){ .outer = outer, .reads = reads };
-    g->inner = (td_translation){ .size = sizeof g->inner,
-                                 .dtype = outer->dtype,
-                                 .ask = reads ? ask_both : ask_ours,
-                                 .put = put_both,
-                                 .refuse = refuse_both,
-                                 .host = g };
-}
-
-/* ---- tensors --------------------------------------------------------------------------------- */
-
-/* All names but that of the matrix for the logits are ours, too. */
-static void put_tensor(td_translation *t, const char *scope, const char *name, double scale)
-{
-    char path[200];
-    snprintf(path, sizeof path, "%s%s", scope, name);
-    td_put_tensor(t, path, path, scale);
-}
-
-static void put_norm(td_translation *t, const struct shape *s, const char *scope, const char *name,
-                     double factor)
-{
-    char path[200];
-    snprintf(path, sizeof path, "%s%s.weight", scope, name);
-    if (s->scale)
-        td_put_shifted(t, path, path, factor, 1);
-    else
-        td_put_filled(t, path, s->d_model, factor - 1);
-}
-
-static void put_attention(td_translation *t, const struct shape *s, const char *layer,
-                          const char *name)
-{
-    static const char *const parts[] = { "q_proj", "k_proj", "v_proj", "o_proj" };
-    char                     path[80];
-    for (int n = 0; n < 4; n++) {
-        snprintf(path, sizeof path, "%s.%s.weight", name, parts[n]);
-        put_tensor(t, layer, path, n ? 1 : s->query);
-        snprintf(path, sizeof path, "%s.%s.bias", name, parts[n]);
-        if (s->bias)
-            put_tensor(t, layer, path, n ? 1 : s->query);
-    }
-}
-
-static void put_layer(td_translation *t, const struct shape *s, const char *layer, bool decoder)
-{
-    static const char *const norms[] = { "pre_self_attn_layernorm",   "post_self_attn_layernorm",
-                                         "pre_feedforward_layernorm", "post_feedforward_layernorm",
-                                         "pre_cross_attn_layernorm",  "post_cross_attn_layernorm" };
-    put_attention(t, s, layer, "self_attn");
-    if (decoder)
-        put_attention(t, s, layer, "cross_attn");
-    put_tensor(t, layer, "mlp.gate_proj.weight", 1);
-    put_tensor(t, layer, "mlp.up_proj.weight", 1);
-    put_tensor(t, layer, "mlp.down_proj.weight", 1);
-    for (int n = 0; n < (decoder ? 6 : 4); n++)
-        put_norm(t, s, layer, norms[n], 1);
-}
-
-static void put_stack(td_translation *t, const struct shape *s, bool decoder)
-{
-    const char *scope = decoder ? "model.decoder." : "model.encoder.";
-    int64_t     layers = decoder ? s->decoder : s->encoder;
-    char        layer[100];
-    for (int64_t k = 0; k < layers; k++) {
-        snprintf(layer, sizeof layer, "%slayers.%lld.", scope, (long long)k);
-        put_layer(t, s, layer, decoder);
-    }
-    put_norm(t, s, scope, "norm", decoder ? s->last : 1);
-}
-
-/* A table that our stacks share is written for each. */
-static void put_tensors(td_translation *t, const struct shape *s)
-{
-    static const char own[] = "model.encoder.embed_tokens.weight",
-                      table[] = "model.decoder.embed_tokens.weight";
-    td_put_tensor(t, own, s->shared ? table : own, s->table);
-    td_put_tensor(t, table, table, s->table);
-    put_stack(t, s, false);
-    put_stack(t, s, true);
-    if (!s->tied)
-        td_put_tensor(t, "lm_head.out_proj.weight", "lm_head.weight", s->head);
-}
 
 /* ---- writing --------------------------------------------------------------------------------- */
 
@@ -252,6 +86,14 @@ static void write_cap(td_translation *t, const char *key, const char *ours)
         td_put_float(t, key, cap);
     else
         td_put_null(t, key);
+}
+
+/* By default, the class of transformers 4.57 uses a kernel of torch that ignores caps of scores. Later
+ * ones refuse that kernel. */
+static void write_kernel(td_translation *t)
+{
+    if (td_ask_float(t, "model.attention.score_cap") > 0)
+        td_put_text(t, "_attn_implementation", "eager");
 }
 
 /* What both groups have. */
@@ -329,7 +171,7 @@ static void write_model(const void *config, td_translation *t)
     struct shape  s = { .query = 1 };
     struct groups both;
     (void)config;
-    begin(&both, t, false);
+    begin_groups(&both, t, false);
     td_put_text(t, "architectures.0", "T5GemmaForConditionalGeneration");
     td_put_text(t, "model_type", "t5gemma");
     td_put_bool(t, "is_encoder_decoder", true);
@@ -347,6 +189,7 @@ static void write_model(const void *config, td_translation *t)
     td_put_bool(t, "tie_word_embeddings", s.tied);
     /* through `both`: the encoder and the decoder have settings of their own, of which ours are one */
     write_sizes(&both.inner, &s);
+    write_kernel(t);
     write_special(t);
     td_put_float(t, "dropout_rate", 0);
     td_put_float(t, "attention_dropout", 0);
@@ -533,12 +376,13 @@ static void read_ids(td_translation *t)
 
 static void ignore_rest(td_translation *t, struct groups *both)
 {
-    static const char *const idle[] = { "dropout_rate", "classifier_dropout_rate", "vocab_size" };
+    static const char *const idle[] = { "dropout_rate", "classifier_dropout_rate", "vocab_size",
+                                        "_attn_implementation" };
     for (size_t k = 0; k < sizeof idle / sizeof *idle; k++)
         t->ask(t, idle[k]);
     ignore_idle(t);
     ignore_labels(t);
-    both->inner.ask = ask_either;
+    ask_of_either(both);
     t = &both->inner;
     t->ask(t, "dropout_rate");
     t->ask(t, "tie_word_embeddings");
@@ -564,7 +408,7 @@ static void read_model(const void *config, td_translation *t)
     struct shape  s = { .scale = true, .query = 1, .head = 1, .last = 1 };
     struct groups both;
     (void)config;
-    begin(&both, t, true);
+    begin_groups(&both, t, true);
     read_fixed(t);
     read_caps(t);
     s.encoder = ask_layers(t, "encoder.num_hidden_layers");
