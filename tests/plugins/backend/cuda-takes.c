@@ -2,7 +2,7 @@
  * GPU: addresses are stand-ins, as they are when a plan is made. */
 #include "plugins/backend/cuda_calls.h"
 
-#if __has_include(<cuda_runtime_api.h>)
+#ifdef TANDEM_HAS_CUDA
 
 #include "../../../plugins/backend/cuda/state.h"
 #include "tandem/generation.h"
