@@ -67,13 +67,37 @@ static bool is_last_name(const char *path, const char *name)
     return !strcmp(dot ? dot + 1 : path, name);
 }
 
+/* A task's file is no config of a run, and its keys are not explained by `tandem config`. */
+static bool is_task(const td_binder *b) { return !strcmp(b->owner, "task"); }
+
+/* The key that another tool's word stands for; in a task only its own keys do. */
+static const char *word_of(const td_binder *b, const char *word, const names *known)
+{
+    const char *key = is_task(b) ? td_config_task_word(word) : td_config_word(word);
+    return key && (!is_task(b) || is_known(known, key)) ? key : NULL;
+}
+
+/* There is nothing near: perhaps it belongs to another group. */
+static void report_unlike(td_binder *b, const char *path, const td_setting *v, const names *known)
+{
+    td_text list = { 0 };
+    for (size_t k = 0; k < known->count && is_task(b); k++)
+        td_text_print(&list, "%s%s", k ? ", " : "", known->at[k]);
+    if (is_task(b))
+        td_bind_error(b, v, v->name, "is unknown; the options are %s", td_text_get(&list));
+    else
+        td_bind_error(b, v, v->name,
+                      "is unknown; `tandem config explain %s -c FILE` lists the options", path);
+    td_text_free(&list);
+}
+
 static void report_unknown(td_binder *b, const td_setting *group, const td_setting *v,
                            const names *known)
 {
     const char *nearest = td_nearest(v->name, known->at, known->count);
     const char *path = td_setting_path(b->config->arena, b->config->root, group);
     td_text     longer = { 0 };
-    const char *key = td_config_word(v->name);
+    const char *key = word_of(b, v->name, known);
     find_longer(v->name, known, &longer);
     if (longer.size)
         td_bind_error(b, v, v->name, "is unknown; did you mean %s?", td_text_get(&longer));
@@ -83,10 +107,7 @@ static void report_unknown(td_binder *b, const td_setting *group, const td_setti
     else if (nearest)
         td_bind_error(b, v, v->name, "is unknown; did you mean '%s'?", nearest);
     else
-        /* nothing near: perhaps it belongs to another group */
-        td_bind_error(b, v, v->name,
-                      "is unknown; `tandem config explain %s -c FILE` lists the options",
-                      path ? path : group->name);
+        report_unlike(b, path ? path : group->name, v, known);
     td_text_free(&longer);
 }
 

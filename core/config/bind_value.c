@@ -28,8 +28,10 @@ void td_bind_wrong_type(td_binder *b, const td_setting *v, const td_option *o)
 {
     bool    number = v->type == TD_SETTING_INT || v->type == TD_SETTING_FLOAT;
     td_text t = { 0 };
+    bool    text = v->type == TD_SETTING_STRING;
     td_option_describe(o, &t);
-    td_bind_error(b, v, o->name, "is %s; it takes %s%s", td_setting_type_name(v), td_text_get(&t),
+    td_bind_error(b, v, o->name, "is %s%s%.60s%s; it takes %s%s", td_setting_type_name(v),
+                  text ? ", '" : "", text ? v->text : "", text ? "'" : "", td_text_get(&t),
                   number && takes_strings(o) ? ": put it in quotes" : "");
     td_text_free(&t);
 }

@@ -1,4 +1,4 @@
-/* words.c - other tools' names for our config keys. */
+/* words.c - other tools' names for our config keys and for options of our commands. */
 #include "config/words.h"
 
 #include <ctype.h>
@@ -15,9 +15,14 @@ static const struct {
     { "schedule.warmup", "warmup warmup_steps warmup_ratio num_warmup_steps lr_warmup_iters" },
     { "schedule.plugin", "lr_scheduler scheduler lr_scheduler_type lr_decay_style" },
     { "optimizer.weight_decay", "weight_decay wd" },
+    { "optimizer.beta1, optimizer.beta2", "betas adam_betas" },
     { "train.batch", "batch bs batch_size train_batch_size global_batch_size" },
-    { "train.micro_batch", "micro_batch micro_batch_size gradient_accumulation_steps grad_accum "
-                           "per_device_train_batch_size accumulate" },
+    { "train.micro_batch",
+      "micro_batch micro_batch_size per_device_train_batch_size device_batch_size" },
+    /* they count the parts of a batch, and our key has the size of one */
+    { "train.micro_batch (train.batch / N)",
+      "gradient_accumulation_steps gradient_accumulation accumulation_steps accumulate grad_accum "
+      "accumulate_grad_batches" },
     { "train.steps",
       "steps step iters iterations max_steps max_iters n_steps num_steps train_iters" },
     /* a run is counted in steps: `tandem train` prints how often they read the text */
@@ -30,11 +35,12 @@ static const struct {
     { "train.dropout", "dropout resid_pdrop hidden_dropout" },
     { "train.clip", "clip grad_clip clip_grad max_grad_norm gradient_clipping clip_norm" },
     { "train.seed", "seed random_seed" },
-    { "train.precision", "precision dtype bf16 fp16 mixed_precision torch_dtype" },
+    { "train.precision", "precision dtype fp16 mixed_precision torch_dtype" },
+    { "train.precision (bf16)", "bf16" },
     { "train.log_every", "log_every log_interval logging_steps" },
     { "train.evaluate_every", "evaluate_every eval_every eval_interval eval_steps val_interval" },
     { "train.checkpoint_every", "checkpoint_every save_every save_steps save_interval ckpt_every" },
-    { "train.weights", "weights checkpoint load init_from pretrained resume_from" },
+    { "train.weights", "weights checkpoint load init_from pretrained" },
     { "train.pack", "pack packing" },
     { "model.d_model", "d_model dim hidden hidden_size hidden_dim n_embd embed_dim width" },
     { "model.layers, model.encoder_layers, model.decoder_layers",
@@ -52,8 +58,33 @@ static const struct {
                       "distributed_timeout_minutes nccl_timeout" },
     { "run.name", "name run_name exp_name experiment" },
     { "run.dir", "output_dir out_dir save_dir log_dir" },
+    /* options of commands come last: a word that is also a key's, such as max_length, is the key's
+     * wherever keys are written */
+    { "--resume", "resume resume_from resume_from_checkpoint" },
+    { "--max-new-tokens", "max_length max_tokens max_new_tokens num_predict" },
+    { "--temperature", "do_sample sample sampling" },
 };
 enum { ROWS = sizeof table / sizeof *table };
+
+/* The same for the keys of a task's file. */
+static const struct {
+    const char *key, *words;
+} of_tasks[] = {
+    { "doc_to_text", "prompt question input inputs template prompt_template question_template" },
+    { "doc_to_target", "answer target targets output completion answer_template" },
+    { "gold", "label_field answer_index correct" },
+    { "choices", "options candidates" },
+    { "files", "file data dataset dataset_path data_files path" },
+    { "split", "test_split dataset_split" },
+    { "num_fewshot", "shots fewshot n_shots num_shots k" },
+    { "output_type", "type task_type" },
+    { "metrics", "metric metric_list" },
+    { "filters", "filter filter_list" },
+    { "max_gen_toks", "max_new_tokens max_tokens max_length" },
+    { "until", "stop stop_sequences" },
+    { "groups", "group tag tags" },
+    { "name", "task" },
+};
 
 /* Whether the n bytes at `a` spell the word, in any of the usual ways. */
 static bool is_same(const char *a, size_t n, const char *word)
@@ -67,20 +98,45 @@ static bool is_same(const char *a, size_t n, const char *word)
     return !word[n];
 }
 
+static bool has_word(const char *words, const char *word)
+{
+    for (const char *at = words; *at; at += strspn(at, " ")) {
+        size_t n = strcspn(at, " ");
+        if (is_same(at, n, word))
+            return true;
+        at += n;
+    }
+    return false;
+}
+
 const char *td_config_word(const char *word)
 {
     for (int k = 0; k < ROWS; k++)
-        for (const char *at = table[k].words; *at; at += strspn(at, " ")) {
-            size_t n = strcspn(at, " ");
-            if (is_same(at, n, word))
-                return table[k].key;
-            at += n;
-        }
+        if (has_word(table[k].words, word))
+            return table[k].key;
+    return NULL;
+}
+
+const char *td_config_task_word(const char *word)
+{
+    for (size_t k = 0; k < sizeof of_tasks / sizeof *of_tasks; k++)
+        if (has_word(of_tasks[k].words, word))
+            return of_tasks[k].key;
+    return NULL;
+}
+
+const char *td_config_option(const char *word)
+{
+    for (int k = 0; k < ROWS; k++)
+        if (table[k].key[0] == '-' && has_word(table[k].words, word))
+            return table[k].key;
     return NULL;
 }
 
 const char *td_config_word_verb(const char *keys)
 {
+    if (keys[0] == '-')
+        return "it is an option of a command:";
     return strchr(keys, ',') ? "the keys for that are" : "the key for that is";
 }
 

@@ -157,6 +157,9 @@ static const char *standing(td_document *doc, const duel *u)
     return u->members < 3 ? "" : td_document_print(doc, ", the best of %zu,", u->members);
 }
 
+/* Whether the difference is too small for the digits that are printed. */
+static bool is_tie(const duel *u) { return u->gain < 0.000005; }
+
 /* What it would take to show a difference; "" if nothing is known about seeds. */
 static const char *seeds_needed(td_document *doc, const duel *u)
 {
@@ -213,6 +216,12 @@ static const char *tested_sentence(const td_report_data *d, td_document *doc, co
             "'%s'%s is better than '%s' on held-out text%s: its loss is lower by "
             "%s %s (%s%s; %s).%s",
             a, rank, b, in, gain, unit, range, p, seeds, sizes);
+    if (is_tie(u))
+        return td_document_print(
+            doc,
+            "'%s'%s and '%s' have the same loss on held-out text%s, to five decimals "
+            "(%s%s; %s).%s",
+            a, rank, b, in, range, p, seeds, sizes);
     return td_document_print(
         doc,
         "The data do not support a difference between '%s'%s and '%s' on held-out text%s: the loss "
@@ -271,6 +280,11 @@ static const char *after_finetuning(const td_report_data *d, td_document *doc, c
         return "";
     gain = td_report_number(doc, u.gain, false);
     range = interval(d, doc, &u);
+    if (!u.supported && is_tie(&u))
+        return td_document_print(
+            doc, " After finetuning, '%s' and '%s' have the same loss, to five decimals (%s%s).",
+            d->groups[u.better].name, d->groups[u.other].name, range,
+            td_report_p(doc, u.pair->adjusted));
     if (!u.supported)
         return td_document_print(
             doc,
@@ -311,16 +325,18 @@ static const char *other_differences(const td_report_data *d, td_document *doc, 
     const td_text       *a = &c->runs[c->groups[base].runs[0]].differences;
     const td_text       *b = &c->runs[c->groups[variant].runs[0]].differences;
     td_text              lines = { 0 }, words = { 0 };
+    bool                 less;
     td_changed_between(td_text_get(a), td_text_get(b), &lines);
-    size_t      n = td_changed_say(td_text_get(&lines), d->groups[base].name, &words);
-    const char *list = td_document_take(doc, &words);
+    size_t      n = td_changed_say(td_text_get(&lines), d->groups[base].name, &words, &less);
+    const char *list = td_document_take(doc, &words), *what = td_changed_summary(n, less);
     td_text_free(&lines);
-    if (n < 2)
+    if (!what)
         return "";
-    return td_document_print(doc,
-                             " '%s' and '%s' differ in more than one setting, and this comparison "
-                             "does not tell which of them matters: %s.",
-                             d->groups[base].name, d->groups[variant].name, list);
+    return td_document_print(doc, " '%s' and '%s' %s%s: %s.", d->groups[base].name,
+                             d->groups[variant].name, what,
+                             n > 1 ? ", and this comparison does not tell which of them matters"
+                                   : "",
+                             list);
 }
 
 static const char *answer_heldout(const td_report_data *d, td_document *doc)

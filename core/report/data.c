@@ -73,6 +73,20 @@ static const char *variants_of(td_report_data *d, const td_cell *c)
     return text;
 }
 
+/* The name of the first variant of such a list stands for all of them. */
+static int first_of(const char *variants) { return (int)strcspn(variants, ","); }
+
+/* Once, not for every seed. */
+static void note_sharing(td_report_data *d, const char *label, const char *variants)
+{
+    const char *others = variants + first_of(variants);
+    const char *line = *others ? td_arena_print(d->arena, "'%s' is also the run of %s\n", label,
+                                                others + strlen(", "))
+                               : NULL;
+    if (line && !strstr(td_text_get(&d->notes), line))
+        td_text_print(&d->notes, "%s", line);
+}
+
 static void take_cell(td_report_data *d, const td_cell *c, naming n)
 {
     size_t      k = d->count++;
@@ -82,8 +96,10 @@ static void take_cell(td_report_data *d, const td_cell *c, naming n)
     d->from[k] = td_arena_copy(d->arena, c->from);
     d->sizes[k] = td_arena_copy(d->arena, size);
     d->phases[k] = td_arena_copy(d->arena, phase);
-    d->labels[k] = td_arena_print(d->arena, "%s%s%s%s%s", d->variants[k] ? d->variants[k] : "",
+    const char *names = d->variants[k] ? d->variants[k] : "";
+    d->labels[k] = td_arena_print(d->arena, "%.*s%s%s%s%s", first_of(names), names,
                                   *size ? " " : "", size, *phase ? ", " : "", phase);
+    note_sharing(d, d->labels[k] ? d->labels[k] : "", names);
     d->classes[k] = td_arena_print(d->arena, "%s%s%s", size, *size && *phase ? ", " : "", phase);
 }
 
@@ -432,9 +448,11 @@ static void fill_group(td_report_data *d, size_t k)
 {
     const td_compared_group *g = &d->comparison.groups[k];
     td_report_group         *out = &d->groups[k];
+    const char              *names = d->variants[g->runs[0]];
+    const char              *variant = td_arena_print(d->arena, "%.*s", first_of(names), names);
     *out = (td_report_group){ .name = td_comparison_name(&d->comparison, k),
                               .class = d->classes[g->runs[0]],
-                              .variant = d->variants[g->runs[0]],
+                              .variant = variant ? variant : "",
                               .size = d->sizes[g->runs[0]],
                               .phase = d->phases[g->runs[0]] };
     /* a study labels its groups itself */
@@ -514,6 +532,22 @@ double td_report_half(const td_measured *m)
     if (m->seeds > 1)
         return td_student_quantile((double)(m->seeds - 1)) * m->error;
     return 1.959963984540054 * m->error;
+}
+
+bool td_report_begins_phase(const td_report_data *d, size_t group)
+{
+    for (size_t k = 0; k < group; k++)
+        if (!strcmp(d->groups[k].phase, d->groups[group].phase))
+            return false;
+    return true;
+}
+
+size_t td_report_phases(const td_report_data *d)
+{
+    size_t n = 0;
+    for (size_t g = 0; g < d->comparison.n_groups; g++)
+        n += td_report_begins_phase(d, g);
+    return n;
 }
 
 bool td_report_is_task(const td_measure *m) { return !m->detail && strncmp(m->name, "heldout", 7); }

@@ -11,35 +11,70 @@
 
 /* ---- the picture of several measures --------------------------------------------------------- */
 
-/* The measures that one picture shows, a row each, with their names. */
+/* The rows of a picture or table: measures with their names. */
 typedef struct panel {
     const td_measure **measures;
     const char       **names;
+    const char       **phases; /* only groups of this phase of a study are in the row; NULL: all */
     size_t             n;
 } panel;
 
-/* Room for all measures; false: out of memory, and the document fails. */
+/* Room for all measures, by phase; false: out of memory, and the document fails. */
 static bool begin_panel(const td_report_data *d, td_document *doc, panel *p)
 {
-    size_t room = d->comparison.n_measures + 1;
+    size_t room = (d->comparison.n_measures + 1) * (td_report_phases(d) + 1);
     p->measures = td_arena_alloc(doc->arena, room * sizeof *p->measures);
     p->names = td_arena_alloc(doc->arena, room * sizeof *p->names);
+    p->phases = td_arena_alloc(doc->arena, room * sizeof *p->phases);
     p->n = 0;
-    doc->failed = doc->failed || !p->measures || !p->names;
+    doc->failed = doc->failed || !p->measures || !p->names || !p->phases;
     return !doc->failed;
 }
 
-static void add(panel *p, const td_measure *m, const char *name)
+static void add(panel *p, const td_measure *m, const char *name, const char *phase)
 {
     p->names[p->n] = name;
+    p->phases[p->n] = phase;
     p->measures[p->n++] = m;
 }
 
+static bool has_score_in(const td_report_data *d, const td_measure *m, const char *phase)
+{
+    for (size_t g = 0; g < d->comparison.n_groups; g++)
+        if (!strcmp(d->groups[g].phase, phase) && isfinite(m->groups[g].score))
+            return true;
+    return false;
+}
+
+/* Phases read different text, and may call it by the same name, so their losses are in rows of their own.
+ * Items of tasks are the same in all phases. */
+static void add_by_phase(const td_report_data *d, td_document *doc, panel *p, const td_measure *m,
+                         const char *name)
+{
+    if (td_report_phases(d) < 2 || strncmp(m->name, "heldout", 7)) {
+        add(p, m, name, NULL);
+        return;
+    }
+    for (size_t g = 0; g < d->comparison.n_groups; g++) {
+        const char *phase = d->groups[g].phase;
+        if (td_report_begins_phase(d, g) && has_score_in(d, m, phase))
+            add(p, m, td_document_print(doc, "%s (%s)", name, phase), phase);
+    }
+}
+
+/* The score of the group in row k; NULL: it has none there. */
+static const td_measured *score_in(const td_report_data *d, const panel *p, size_t k, size_t g)
+{
+    const td_measured *m = &p->measures[k]->groups[g];
+    bool               other = p->phases[k] && strcmp(p->phases[k], d->groups[g].phase);
+    return !other && isfinite(m->score) ? m : NULL;
+}
+
 /* Whether the picture shows anything of the group: others need no place in its legend. */
-static bool is_shown(const panel *p, size_t g)
+static bool is_shown(const td_report_data *d, const panel *p, size_t g)
 {
     for (size_t k = 0; k < p->n; k++)
-        if (isfinite(p->measures[k]->groups[g].score))
+        if (score_in(d, p, k, g))
             return true;
     return false;
 }
@@ -48,14 +83,14 @@ static size_t count_shown(const td_report_data *d, const panel *p)
 {
     size_t n = 0;
     for (size_t g = 0; g < d->comparison.n_groups; g++)
-        n += is_shown(p, g);
+        n += is_shown(d, p, g);
     return n;
 }
 
 static void print_row(const td_report_data *d, const panel *p, size_t k, size_t g, double place,
                       td_doc_figure *f)
 {
-    const td_measured *m = &p->measures[k]->groups[g];
+    const td_measured *m = score_in(d, p, k, g);
     td_text_print(&f->data, "%zu,%zu,%.4f,%.9g", k, g, place, m->score);
     td_results_cell(&f->data, td_report_half(m));
     td_results_cell(&f->data, m->deviation);
@@ -75,9 +110,9 @@ static void print_data(const td_report_data *d, const panel *p, td_doc_figure *f
     for (size_t k = 0; k < p->n; k++)
         for (size_t g = 0, at = 0; g < d->comparison.n_groups; g++) {
             double shift = shown > 1 ? 0.5 * ((double)at / (double)(shown - 1) - 0.5) : 0;
-            if (isfinite(p->measures[k]->groups[g].score))
+            if (score_in(d, p, k, g))
                 print_row(d, p, k, g, (double)k + shift, f);
-            at += is_shown(p, g);
+            at += is_shown(d, p, g);
         }
 }
 
@@ -100,9 +135,9 @@ static const char *alt_of(const td_report_data *d, td_document *doc, const panel
     for (size_t k = 0; k < p->n && t.size < 600; k++) {
         td_text_print(&t, "%s%s:", k ? "; " : "", p->names[k]);
         for (size_t g = 0; g < d->comparison.n_groups && g < 8; g++)
-            if (isfinite(p->measures[k]->groups[g].score))
+            if (score_in(d, p, k, g))
                 td_text_print(&t, "%s %s %s", g ? "," : "", d->groups[g].name,
-                              td_report_number(doc, p->measures[k]->groups[g].score, false));
+                              td_report_number(doc, score_in(d, p, k, g)->score, false));
     }
     return td_document_take(doc, &t);
 }
@@ -131,7 +166,7 @@ static td_doc_figure *draw_panel(const td_report_data *d, td_document *doc, cons
     td_text_print(&f->script, "unset ylabel\nset offsets graph 0.04, graph 0.04, 0, 0\n");
     print_data(d, p, f);
     for (size_t g = 0; g < d->comparison.n_groups; g++)
-        if (is_shown(p, g))
+        if (is_shown(d, p, g))
             plot_group(d, f, g, &plots);
     td_text_print(&f->script, "\n");
     f->alt = alt_of(d, doc, p);
@@ -147,6 +182,7 @@ static void draw_sources(const td_report_data *d, td_document *doc)
 {
     panel             p;
     const td_measure *mean = NULL;
+    size_t            sources = 0;
     /* NLL per token depends on what a token is */
     if (d->tokenizers_differ || !begin_panel(d, doc, &p))
         return;
@@ -155,11 +191,13 @@ static void draw_sources(const td_report_data *d, td_document *doc)
         if (!strcmp(m->name, "heldout"))
             mean = m;
         else if (!strncmp(m->name, "heldout ", 8) && !m->detail && !strstr(m->name, "perplexity") &&
-                 !strstr(m->name, "bits/byte"))
-            add(&p, m, m->name + 8);
+                 !strstr(m->name, "bits/byte")) {
+            add_by_phase(d, doc, &p, m, m->name + 8);
+            sources++;
+        }
     }
-    if (mean && p.n != 1) /* the mean of one source is that source */
-        add(&p, mean, "mean");
+    if (mean && sources != 1) /* the mean of one source is that source */
+        add_by_phase(d, doc, &p, mean, "mean");
     if (!p.n)
         return;
     td_doc_figure *f = draw_panel(d, doc, &p, "heldout", "Held-out loss by source",
@@ -191,7 +229,7 @@ static void draw_tasks(const td_report_data *d, td_document *doc)
         return;
     for (size_t k = 0; k < d->comparison.n_measures; k++)
         if (td_report_is_main(d, k))
-            add(&p, &d->comparison.measures[k], d->comparison.measures[k].name);
+            add(&p, &d->comparison.measures[k], d->comparison.measures[k].name, NULL);
     if (!p.n)
         return;
     const char *setting = common_setting(&p);
@@ -243,14 +281,6 @@ static const char *score_cell(td_document *doc, const td_measured *m)
 /* Groups are columns while they fit; then measures are. */
 enum { WIDEST = 5 };
 
-static size_t count_measures(const td_report_data *d)
-{
-    size_t n = 0;
-    for (size_t k = 0; k < d->comparison.n_measures; k++)
-        n += !d->comparison.measures[k].detail;
-    return n;
-}
-
 static bool has_scores(const td_report_data *d, size_t g)
 {
     for (size_t k = 0; k < d->comparison.n_measures; k++)
@@ -259,37 +289,49 @@ static bool has_scores(const td_report_data *d, size_t g)
     return false;
 }
 
-static void fill_by_measure(const td_report_data *d, td_document *doc, td_doc_table *t)
+static void put_score(const td_report_data *d, td_document *doc, td_doc_table *t, const panel *p,
+                      size_t k, size_t g)
 {
-    for (size_t k = 0; k < d->comparison.n_measures; k++) {
-        const td_measure *m = &d->comparison.measures[k];
-        if (m->detail)
-            continue;
-        td_table_text(doc, t, m->name);
+    const td_measured *m = score_in(d, p, k, g);
+    td_table_text(doc, t, m ? score_cell(doc, m) : "");
+}
+
+static void fill_by_measure(const td_report_data *d, td_document *doc, td_doc_table *t,
+                            const panel *p)
+{
+    for (size_t k = 0; k < p->n; k++) {
+        td_table_text(doc, t, p->names[k]);
         for (size_t g = 0; g < d->comparison.n_groups; g++)
             if (has_scores(d, g))
-                td_table_text(doc, t, score_cell(doc, &m->groups[g]));
+                put_score(d, doc, t, p, k, g);
     }
 }
 
-static void fill_by_group(const td_report_data *d, td_document *doc, td_doc_table *t)
+static void fill_by_group(const td_report_data *d, td_document *doc, td_doc_table *t,
+                          const panel *p)
 {
     for (size_t g = 0; g < d->comparison.n_groups; g++) {
         if (!has_scores(d, g))
             continue;
         td_table_text(doc, t, d->groups[g].name);
-        for (size_t k = 0; k < d->comparison.n_measures; k++)
-            if (!d->comparison.measures[k].detail)
-                td_table_text(doc, t, score_cell(doc, &d->comparison.measures[k].groups[g]));
+        for (size_t k = 0; k < p->n; k++)
+            put_score(d, doc, t, p, k, g);
     }
 }
 
 static void tabulate_scores(const td_report_data *d, td_document *doc)
 {
+    panel         p;
+    td_doc_table *t;
+    bool          by_measure;
+    if (!begin_panel(d, doc, &p))
+        return;
+    for (size_t k = 0; k < d->comparison.n_measures; k++)
+        if (!d->comparison.measures[k].detail)
+            add_by_phase(d, doc, &p, &d->comparison.measures[k], d->comparison.measures[k].name);
     /* groups are the columns, unless they are too many for a page and measures are fewer */
-    bool by_measure = d->comparison.n_groups <= WIDEST ||
-                      count_measures(d) > d->comparison.n_groups;
-    td_doc_table *t = td_document_table(
+    by_measure = d->comparison.n_groups <= WIDEST || p.n > d->comparison.n_groups;
+    t = td_document_table(
         doc, "scores",
         "All scores: mean over seeds \xc2\xb1 standard deviation over seeds (number of seeds). "
         "tables/scores.csv also has the standard errors.",
@@ -297,10 +339,9 @@ static void tabulate_scores(const td_report_data *d, td_document *doc)
     for (size_t g = 0; g < d->comparison.n_groups && by_measure; g++)
         if (has_scores(d, g))
             td_table_column(doc, t, td_document_print(doc, "#%s", d->groups[g].name));
-    for (size_t k = 0; k < d->comparison.n_measures && !by_measure; k++)
-        if (!d->comparison.measures[k].detail)
-            td_table_column(doc, t, td_document_print(doc, "#%s", d->comparison.measures[k].name));
-    by_measure ? fill_by_measure(d, doc, t) : fill_by_group(d, doc, t);
+    for (size_t k = 0; k < p.n && !by_measure; k++)
+        td_table_column(doc, t, td_document_print(doc, "#%s", p.names[k]));
+    by_measure ? fill_by_measure(d, doc, t, &p) : fill_by_group(d, doc, t, &p);
     t->csv = scores_csv(d, doc);
 }
 

@@ -168,7 +168,7 @@ static size_t close(list *l, td_text *out)
     return l->n;
 }
 
-size_t td_changed_say(const char *lines, const char *base, td_text *out)
+size_t td_changed_say(const char *lines, const char *base, td_text *out, bool *less)
 {
     list               both = { .n = 0 }, lost = { .n = 0 };
     td_changed_setting s;
@@ -176,7 +176,16 @@ size_t td_changed_say(const char *lines, const char *base, td_text *out)
     for (const char *at = lines; td_changed_next(&at, &s);)
         take(lines, &s, &both, &lost);
     n = close(&both, out);
-    if (lost.n)
+    *less = lost.n > 0;
+    if (*less)
         td_text_print(out, "%sonly '%s' has ", n ? "; " : "", base);
-    return n + close(&lost, out);
+    close(&lost, out);
+    return n;
+}
+
+const char *td_changed_summary(size_t n, bool less)
+{
+    if (n > 1)
+        return "differ in more than one setting";
+    return less ? "differ in one plugin, and in options that only the replaced one has" : NULL;
 }

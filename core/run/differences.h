@@ -38,7 +38,11 @@ void td_changed_between(const char *one, const char *other, td_text *out);
 /* Append 'model.ffn.d_ff (128 and 43); only 'a' has model.attention.qkv_norm = true', where `base`, here
  * "a", names the config before the arrows. Left out are incidental settings and, where a plugin
  * replaces another, the options that the new one brings along, and those that were off. Returns how
- * many settings differ. */
-size_t td_changed_say(const char *lines, const char *base, td_text *out);
+ * many settings differ; options that went with a replaced plugin are named, but not counted: `less`
+ * says whether there are any. */
+size_t td_changed_say(const char *lines, const char *base, td_text *out, bool *less);
+
+/* What td_changed_say found, to be put before its words; NULL: nothing that needs to be said. */
+const char *td_changed_summary(size_t n, bool less);
 
 #endif

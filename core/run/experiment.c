@@ -216,12 +216,24 @@ int td_experiment_set_steps(td_experiment *x, int64_t steps, const char *origin,
 
 /* ---- binding --------------------------------------------------------------------------------- */
 
+/* Whether the group may leave its plugin to another config: what works on text alone needs no model, but
+ * may need a number of its group, model.vocab_size. */
+static bool is_left(const td_experiment *x, const char *path, unsigned needs)
+{
+    char              key[64];
+    /* looking it up marks it as used, so that it is not reported as unknown */
+    const td_setting *group = td_config_get(x->config, path);
+    snprintf(key, sizeof key, "%s.plugin", path);
+    return needs & TD_NEED_TOKENIZER && !(needs & TD_NEED_MODEL) && group &&
+           group->type == TD_SETTING_GROUP && !has(x, key);
+}
+
 /* A group that is not needed may be missing; one that exists must be valid. */
 static void bind(td_experiment *x, const char *path, const char *kind, unsigned need,
                  unsigned needs, const td_option *extra, void *extra_out, td_part *out,
                  td_errors *errors)
 {
-    if (has(x, path) || needs & need)
+    if (needs & need || (has(x, path) && !is_left(x, path, needs)))
         td_config_bind_extra(x->config, x->registry, path, kind, NULL, extra, extra_out, out,
                              errors);
 }

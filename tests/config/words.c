@@ -19,9 +19,13 @@ Test(words, lead_to_keys)
     const char *keys;
     for (int k = 0; td_config_word_at(k, &keys); k++) {
         char copy[300], *rest = copy;
-        snprintf(copy, sizeof copy, "%s", keys);
+        /* what to set follows in brackets */
+        snprintf(copy, sizeof copy, "%.*s", (int)strcspn(keys, "("), keys);
+        if (keys[0] == '-') /* an option of a command: tests/tools/arguments.c */
+            continue;
         for (char *key; (key = strsep(&rest, ",")) != NULL;) {
             key += strspn(key, " ");
+            key[strcspn(key, " ")] = 0;
             cr_expect(exists(key, SHIPPED("redllm")) || exists(key, SHIPPED("decllm")),
                       "there is no key '%s'", key);
         }
@@ -40,6 +44,13 @@ Test(words, of_other_tools)
         { "model.n_layers=1", "the keys for that are model.layers, model.encoder_layers" },
         { "model.vocab=1", "option 'vocab' is unknown; did you mean 'vocab_size'?" },
         { "train.warmup=1", "the key for that is schedule.warmup" },
+        { "gradient_accumulation_steps=4",
+          "the key for that is train.micro_batch (train.batch / N)" },
+        { "train.bf16=true", "the key for that is train.precision (bf16)" },
+        { "optimizer.betas=1", "the keys for that are optimizer.beta1, optimizer.beta2" },
+        { "train.resume=1", "option 'resume' is unknown; it is an option of a command: --resume" },
+        { "train.max_length=1", "the key for that is train.length" },
+        { "train.steps=ten", "option 'steps' is a string, 'ten'; it takes int" },
         /* a near name in the same group is the better hint */
         { "train.batc=1", "did you mean 'batch'?" },
     };

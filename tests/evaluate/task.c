@@ -27,6 +27,9 @@ Test(task, keys_and_values_are_checked)
 {
     refused(CHOICES "doc_to_txt = \"\";", "option 'doc_to_txt' is unknown; did you mean "
                                           "'doc_to_text'?");
+    refused(CHOICES "prompt = \"\";",
+            "option 'prompt' is unknown; the key for that is doc_to_text");
+    refused(CHOICES "zebra = \"\";", "option 'zebra' is unknown; the options are name, brief, ");
     refused(CHOICES "version = \"one\";", "mine.cfg:2: task: option 'version'");
     refused(CHOICES "output_type = \"multiple\";", "multiple_choice");
     refused("files = [ \"a\" ]; metrics = ( \"accurracy\" );", "did you mean 'accuracy'?");

@@ -7,7 +7,9 @@
 static void expect(const char *lines, size_t n, const char *words)
 {
     td_text out = { 0 };
-    cr_expect_eq(td_changed_say(lines, "a", &out), n, "%s", lines);
+    bool    less;
+    cr_expect_eq(td_changed_say(lines, "a", &out, &less), n, "%s", lines);
+    cr_expect_eq(less, strstr(words, "only 'a' has") != NULL, "%s", lines);
     cr_expect_str_eq(td_text_get(&out), words);
     td_text_free(&out);
 }
@@ -40,9 +42,15 @@ Test(differences, a_plugin_in_place_of_another)
            "model.attention.qkv_norm: true -> (absent)\n"
            "model.attention.sharpness: (absent) -> 10.0\n"
            "model.ffn.d_ff: 128 -> 43\n",
-           3,
+           2,
            "model.attention.plugin (\"softmax\" and \"mine\"), model.ffn.d_ff (128 and 43); "
            "only 'a' has model.attention.qkv_norm = true");
+    /* what the replaced plugin had is said, but is no setting of its own */
+    expect("model.norm.plugin: \"rms\" -> \"mine\"\nmodel.norm.eps: 1e-06 -> (absent)\n", 1,
+           "model.norm.plugin (\"rms\" and \"mine\"); only 'a' has model.norm.eps = 1e-06");
+    cr_expect_str_eq(td_changed_summary(2, true), "differ in more than one setting");
+    cr_expect_null(td_changed_summary(1, false));
+    cr_expect(strstr(td_changed_summary(1, true), "in one plugin"));
     /* model.attentions is another group, and one without a plugin */
     expect("model.attention.plugin: \"softmax\" -> \"mine\"\nmodel.attentions.of: 0 -> (absent)\n",
            2,

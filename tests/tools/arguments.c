@@ -47,6 +47,17 @@ Test(arguments, of_config)
     expect(2, "config " NANO "--plugin-path no-such", "cannot look for plugins in 'no-such'");
 }
 
+/* As other tools call our options, and keys as if they were options. */
+Test(arguments, of_other_tools)
+{
+    expect(2, "train " NANO "--train.steps=10", "keys have no dashes: write train.steps=VALUE");
+    expect(2, "train " NANO "--bf16", "the key for that is train.precision (bf16): write key=");
+    expect(2, "train " NANO "--max-length 7", "the key for that is train.length: write key=VALUE");
+    expect(2, "train " NANO "--resume_from_checkpoint x", "did you mean '--resume'?");
+    expect(2, "generate x --max-length 7", "did you mean '--max-new-tokens'?");
+    expect(2, "generate x --do_sample", "did you mean '--temperature'?");
+}
+
 Test(arguments, help_of_a_command)
 {
     child a = run("help train"), b = run("train --help"), c = run("help plugins new"),

@@ -41,23 +41,48 @@ static const char *with_words_of(const char *name, const char *const *names, siz
     return NULL;
 }
 
-/* Suggests only what this subcommand would accept. */
-static int unknown_option(td_tool *t, const td_usage *u, const char *name)
+/* Whether it is a key's path: "--train.steps". */
+static bool is_path_of_key(const char *name)
+{
+    size_t n;
+    name += strspn(name, "-");
+    n = strcspn(name, ".");
+    for (const td_group *g = td_experiment_groups(); g->name && name[n]; g++)
+        if (strlen(g->name) == n && !strncmp(g->name, name, n))
+            return true;
+    return false;
+}
+
+/* An option of this subcommand that has some likeness to `name`; NULL: none. */
+static const char *option_like(const td_usage *u, const char *name, bool *alike)
 {
     enum { NAMES = 64, OWN = 48 }; /* leaves space for the common options */
-    const char *names[NAMES], *alike, *nearest;
+    const char *names[NAMES], *found = td_config_option(name);
     size_t      n = 0;
     for (const td_flag *f = u->flags; f && f->name && n < OWN; f++)
         names[n++] = f->name;
     for (const td_flag *f = td_tool_common(); f->name; f++)
         if (td_tool_takes(u, f))
             names[n++] = f->name;
-    alike = with_words_of(name, names, n);
-    nearest = alike ? alike : td_nearest(name, names, n);
-    /* another tool's option, such as --lr: keys are set without dashes */
-    if (u->config && td_config_word(name) && !alike)
+    if (!found || !find_flag(u, u->flags, found))
+        found = with_words_of(name, names, n);
+    *alike = found != NULL;
+    return found ? found : td_nearest(name, names, n);
+}
+
+/* Suggests only what this subcommand would accept. */
+static int unknown_option(td_tool *t, const td_usage *u, const char *name)
+{
+    bool        alike;
+    const char *nearest = option_like(u, name, &alike);
+    const char *key = u->config && !alike ? td_config_word(name) : NULL;
+    if (u->config && is_path_of_key(name))
+        return td_tool_usage_error(t, "unknown option '%s'; keys have no dashes: write %s=VALUE",
+                                   name, name + strspn(name, "-"));
+    /* another tool's option, such as --lr */
+    if (key && key[0] != '-')
         return td_tool_usage_error(t, "unknown option '%s'; %s %s: write key=VALUE", name,
-                                   td_config_word_verb(td_config_word(name)), td_config_word(name));
+                                   td_config_word_verb(key), key);
     return nearest
                ? td_tool_usage_error(t, "unknown option '%s'; did you mean '%s'?", name, nearest)
                : td_tool_usage_error(t, "unknown option '%s'", name);

@@ -193,7 +193,7 @@ static void print_verdict(const td_comparison *c, const td_compared_pair *p)
     if (strchr(m->name, ' '))
         return;
     if (is_noise(p)) {
-        printf("%s: '%s' and '%s' differ by no more than noise (p %.2g)", m->name,
+        printf("%s: the data do not support a difference between '%s' and '%s' (p %.2g)", m->name,
                td_comparison_name(c, p->a), td_comparison_name(c, p->b), p->adjusted);
         print_seeds(p);
     } else

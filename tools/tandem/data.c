@@ -156,8 +156,8 @@ static void show_piece(const td_session *w, const int32_t *ids, int64_t count)
     if (text)
         TD_HOOK(t, decode, w->tokenizer, ids, count, text, n, &e);
     for (int64_t i = 0; text && i < n; i++)
-        if (text[i] == '\n')
-            fputs("\\n", stdout);
+        if (text[i] == '\n' || text[i] == '\r')
+            fputs(text[i] == '\n' ? "\\n" : "\\r", stdout);
         else
             putchar((unsigned char)text[i] < 32 ? '?' : text[i]);
     free(text);

@@ -50,7 +50,7 @@ static void print_table(const td_extrapolation *e)
             printf("   %12.4f ", c->nll);
             if (isfinite(c->error))
                 printf("%7.4f", c->error);
-            else /* unknown for a single sequence */
+            else /* unknown for a source with a single sequence */
                 printf("%7s", "-");
         }
         putchar('\n');
@@ -68,7 +68,8 @@ static void print(td_tool *t, const td_extrapolation *e, const char *weights)
     print_table(e);
     for (size_t k = 0; k < e->n_lengths; k++)
         if (!isfinite(e->lengths[k].error)) {
-            puts("-: unknown, because it takes two sequences to estimate an error");
+            puts("-: unknown, because a source of the text has a single sequence of the longest "
+                 "length, and an error takes two of each: shorter --lengths give more");
             break;
         }
     printf("\nNLL and standard error over %" PRId64 " sequence%s %s; trained at %" PRId64

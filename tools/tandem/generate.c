@@ -425,6 +425,10 @@ static int converse(job *j, td_error *error)
     while (!code && read_line(&line, &room) && strcmp(line, "/quit")) {
         if (is_command(line, &history))
             continue;
+        if (!td_is_utf8(line)) {
+            puts("that is not UTF-8: it was left out");
+            continue;
+        }
         /* without a template each line is a separate prompt */
         if (!template)
             td_text_free(&history);

@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/text.h"
+
 void td_prompts_free(td_prompts *p)
 {
     for (int64_t k = 0; k < p->count; k++) {
@@ -39,6 +41,12 @@ int td_prompts_add_text(td_prompts *p, const char *text, size_t size, td_error *
         return td_fail(error, TD_EFORMAT, "prompt %" PRId64 " contains a zero byte: remove it",
                        p->count + 1);
     copy = strndup(text, size);
+    if (copy && !td_is_utf8(copy)) {
+        free(copy);
+        return td_fail(error, TD_EFORMAT,
+                       "prompt %" PRId64 " is not UTF-8: convert it, for example with iconv",
+                       p->count + 1);
+    }
     if (copy && !add(p, (td_given){ .text = copy }, error))
         return 0;
     free(copy);

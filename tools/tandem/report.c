@@ -79,6 +79,8 @@ static void print_checkpoints(const td_parting *p)
 {
     if (!p->checkpoints)
         puts("checkpoints: the runs have none at the same step");
+    else if (p->checkpoint < 0 && p->checkpoints == 1)
+        puts("checkpoints: the one in common has the same parameters");
     else if (p->checkpoint < 0)
         printf("checkpoints: all %" PRId64 " in common have the same parameters\n", p->checkpoints);
     else {

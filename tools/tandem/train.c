@@ -95,6 +95,7 @@ typedef struct view {
     double   stepped; /* time at which the last step ended */
     double   sum;     /* of the cross-entropies of `shown` steps: those not shown yet */
     int64_t  shown;
+    int64_t  evaluated; /* step of the last whole evaluation; -1: none */
 } view;
 
 enum { SLOW_STEP = 5 }; /* seconds */
@@ -145,7 +146,8 @@ static int show_step(void *arg, const td_training_step *s)
 
 static int show_evaluation(void *arg, int64_t step, int64_t done, int64_t all)
 {
-    const view *v = arg;
+    view *v = arg;
+    v->evaluated = done == all ? step : v->evaluated;
     td_log_progress(v->tool->log, false,
                     "step %" PRId64 ": evaluating, %" PRId64 "/%" PRId64 " sequences", step, done,
                     all);
@@ -217,9 +219,14 @@ static void print_json(const td_session *s, const td_trained *t)
 
 static void print_scores(const td_evaluation *e)
 {
-    for (int64_t i = 0; i < e->count; i++)
-        printf("%-24s nll %.4f  (%" PRId64 " sequences)\n", e->at[i].source, fabs(e->at[i].nll),
-               e->at[i].sequences);
+    for (int64_t i = 0; i < e->count; i++) {
+        const td_score *s = &e->at[i];
+        if (s->targets)
+            printf("%-24s nll %.4f", s->source, fabs(s->nll));
+        else /* no held-out text */
+            printf("%-24s nll %6s", s->source, "-");
+        printf("  (%" PRId64 " sequences)\n", s->sequences);
+    }
     /* an NLL is not negative; fabs: the sign of a NaN, which would be printed, means nothing */
     printf("%-24s nll %.4f  perplexity %.3f", "mean over sources", fabs(e->nll), fabs(exp(e->nll)));
     if (e->bits_per_byte >= 0)
@@ -240,12 +247,15 @@ static void print_tasks(const td_task_scores *s)
     }
 }
 
-static void print_summary(const td_tool *tool, const td_session *s, const td_trained *t)
+static void print_summary(const view *v, const td_session *s, const td_trained *t)
 {
-    if (tool->json) {
+    if (v->tool->json) {
         print_json(s, t);
         return;
     }
+    /* of a run that was stopped, since it is evaluated again only at its end */
+    if (t->evaluation && v->evaluated >= 0 && v->evaluated != t->step)
+        printf("the last evaluation, at step %" PRId64 ":\n", v->evaluated);
     if (t->evaluation)
         print_scores(t->evaluation);
     if (t->tasks)
@@ -282,7 +292,7 @@ static void set_weights(td_tool *t, const char *file, char *out, size_t size)
 /* All ranks fail together, and end with the same code; the first one prints why. */
 static int train(td_tool *t, td_session *s, bool follows)
 {
-    view              v = { .tool = t };
+    view              v = { .tool = t, .evaluated = -1 };
     td_training       training_ = { .size = sizeof training_,
                                     .resume = td_tool_option(t, "--resume"),
                                     .begin = begin,
@@ -298,7 +308,7 @@ static int train(td_tool *t, td_session *s, bool follows)
 
     /* a diverged run has a result too */
     if (trained && !follows)
-        print_summary(t, s, trained);
+        print_summary(&v, s, trained);
     if (code)
         return follows ? td_tool_exit_code(&e) : td_tool_fail(t, &e);
     if (!trained->stopped)

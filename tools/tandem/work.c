@@ -10,6 +10,7 @@
 #include "base/ranks.h"
 #include "guard.h"
 #include "plugin/hook.h"
+#include "report/report.h"
 #include "run/keep.h"
 #include "run/locate.h"
 #include "run/picture.h"
@@ -151,13 +152,17 @@ static char *near_path(const char *path)
 int td_work_no_run(td_tool *t, const char *name)
 {
     char *config = td_tool_config_near(name);
-    bool  there = td_file_exists(name);
+    bool  there = td_file_exists(name), study = td_report_is_study(name);
     char *near = there || config ? NULL : near_path(name);
     int   code;
     if (config && !there)
         code = td_tool_usage_error(
             t, "'%s' is neither a run nor a checkpoint; did you mean the config '%s'?", name,
             config);
+    else if (study)
+        code = td_tool_usage_error(
+            t, "'%s' is a study, not a run: name one of its runs, which are in '%s/cells'", name,
+            name);
     else if (there)
         code = td_tool_usage_error(t,
                                    "'%s' is neither a run nor a checkpoint: it has no config.cfg",

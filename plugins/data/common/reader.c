@@ -66,7 +66,10 @@ static bool is_text(reader *r, const char *text, size_t size, char why[OBJECT_WH
         r->line += p[at] == '\n';
     if (at == size)
         return true;
-    snprintf(why, OBJECT_WHY, "byte %zu of the file, 0x%02X, is not UTF-8 text", at, p[at]);
+    if (p[at])
+        snprintf(why, OBJECT_WHY, "byte %zu of the file, 0x%02X, is not UTF-8 text", at, p[at]);
+    else
+        snprintf(why, OBJECT_WHY, "byte %zu of the file is zero: it is not text", at);
     return false;
 }
 

@@ -170,7 +170,7 @@ Test(reader, invalid_text)
                   { "\xE2\x28\xA1", "byte 0" } };
     for (size_t k = 0; k < sizeof cases / sizeof *cases; k++)
         told("a.txt", cases[k].bytes, strlen(cases[k].bytes), cases[k].why);
-    told("a.txt", "a\0b", 3, "byte 1 of the file, 0x00");
+    told("a.txt", "a\0b", 3, "byte 1 of the file is zero: it is not text");
     told("a.jsonl", "\0\0\n", 3, ":1: cannot read 'text' from this line");
 }
 

@@ -51,6 +51,21 @@ Test(tokenizer, full_during_train_tokenizer)
     expect("test \"$(ls -A %1$s)\" = data.cfg", 0, "");
 }
 
+/* A config that completes another one may have sizes of a model without its plugin. */
+Test(tokenizer, a_part_of_a_model)
+{
+    write_scratch("part.cfg", "model = { vocab_size = 397; };\n");
+    expect(
+        "%2$s train-tokenizer %3$s -c %1$s/part.cfg tokenizer.plugin=sentencepiece "
+        "--out %1$s/a.model && %2$s prepare %3$s -c %1$s/part.cfg tokenizer.plugin=sentencepiece "
+        "tokenizer.model=%1$s/a.model run.dir=%1$s/r",
+        0, "/r/cache");
+    expect("%2$s train-tokenizer %3$s -c %1$s/part.cfg tokenizer.plugin=sentencepiece "
+           "--out %1$s/b.model --vocab-size 401",
+           0, "model.vocab_size = 397 is less than the 401 pieces");
+    expect("%2$s show %3$s -c %1$s/part.cfg", 2, "group 'model' must name a plugin");
+}
+
 /* ---- what tells tokenizers apart ------------------------------------------------------------- */
 
 #define LONG(end, shards)                                                                          \

@@ -114,6 +114,9 @@ static void print_next_steps(const td_project *p)
            p->directory, p->kind->name, p->name, p->name);
     printf("    cd '%s'\n    make && make check\n    tandem train -c %s.cfg\n", p->directory,
            p->name);
+    if (!strcmp(p->kind->name, "metric"))
+        printf("    tandem evaluate runs/metric-%s --tasks task.cfg --data . --plugin-path .\n",
+               p->name);
 }
 
 static int create(td_tool *t, td_registry *r, td_project *p, td_error *error)

@@ -153,10 +153,13 @@ static void print_other_text(const td_matrix_cell *c, const td_matrix_cell *firs
 static void print_differences(const td_matrix_cell *c, const td_matrix_cell *first,
                               const char *lines, FILE *out)
 {
-    td_text words = { 0 };
-    if (td_changed_say(lines, first->cell.variant, &words) > 1)
-        fprintf(out, "%s and %s differ in more than one setting: %s\n", first->cell.name,
-                c->cell.name, td_text_get(&words));
+    td_text     words = { 0 };
+    bool        less;
+    size_t      n = td_changed_say(lines, first->cell.variant, &words, &less);
+    const char *what = td_changed_summary(n, less);
+    if (what)
+        fprintf(out, "%s and %s %s: %s\n", first->cell.name, c->cell.name, what,
+                td_text_get(&words));
     td_text_free(&words);
 }
 
