@@ -25,29 +25,16 @@ static bool schedule_steps(const td_session *s, const char *path, int64_t *out)
     return text && end != text && *end != '.';
 }
 
-/* Whether the rate is 0 in all of the run, as far as a few of its steps tell. */
-static bool is_idle(const td_session *s)
-{
-    enum { LOOKS = 64 };
-    const td_schedule *schedule = (const void *)s->x->schedule.plugin;
-    int64_t            steps = s->x->train.steps;
-    for (int64_t k = 0; k < LOOKS && k < steps; k++) {
-        int64_t step = steps < LOOKS ? k : (int64_t)((double)steps / LOOKS * (double)k);
-        if (TD_HOOK(schedule, rate, s->x->schedule.config, step) != 0)
-            return false;
-    }
-    return steps > 0;
-}
-
 /* A schedule may have its own length, so that a run can be cut short or extended. */
 static void warn_of_schedule(const td_session *s)
 {
-    int64_t steps, warmup, all = s->x->train.steps;
-    if (is_idle(s))
+    int64_t     steps, warmup, all = s->x->train.steps;
+    const char *peak = td_config_value(s->x->config, "schedule.peak");
+    char       *end = NULL;
+    if (peak && strtod(peak, &end) == 0 && end != peak)
         td_log_line(s->log, TD_LOG_WARN,
-                    "schedule '%s' has a learning rate of 0 in all steps: nothing will be trained; "
-                    "set schedule.peak",
-                    s->x->schedule.plugin->name);
+                    "schedule.peak = %s: the learning rate is 0, and nothing will be trained",
+                    peak);
     if (schedule_steps(s, "schedule.warmup", &warmup) && warmup >= all && all)
         td_log_line(s->log, TD_LOG_WARN,
                     "schedule.warmup = %" PRId64 " is not less than train.steps = %" PRId64
