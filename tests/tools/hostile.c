@@ -32,7 +32,7 @@ Test(hostile, what_has_no_end_is_no_module)
 
 Test(hostile, a_rate_that_trains_nothing)
 {
-    small_expect("i", "%2$s schedule.peak=0", 0, "schedule.peak = 0: the learning rate is 0");
+    small_expect("i", "%2$s schedule.peak=0", 0, "the learning rate is 0, and nothing");
 }
 
 Test(hostile, a_stack_that_is_too_small)
