@@ -10,6 +10,7 @@
 #include <zstd.h>
 
 #include "base/file.h"
+#include "tandem/files.h"
 
 /* Decompressed bytes so far. */
 typedef struct content {
@@ -126,6 +127,11 @@ char *td_file_read_packed(const char *path, size_t limit, size_t *size, td_error
     bool    gzip = ends_with(path, ".gz");
     int     code;
     *size = n;
+    if (packed && td_is_pointer(packed, n)) {
+        td_fail(error, TD_EFORMAT, "cannot read '%s': " TD_POINTER_ADVICE, path);
+        free(packed);
+        return NULL;
+    }
     if (!packed || (!gzip && !ends_with(path, ".zst")))
         return packed;
     code = gzip ? read_gzip(&c, packed, n, error) : read_zstd(&c, packed, n, error);

@@ -3,13 +3,13 @@
  * A relative path means a file of the working directory, or else a shipped one. A run is read from
  * other directories later, so it keeps what the path meant when it was trained.
  */
-#include <glob.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "base/file.h"
 #include "config/binder.h"
+#include "tandem/files.h"
 
 const char *td_bind_file(td_config *c, const td_setting *v)
 {
@@ -26,7 +26,7 @@ const char *td_bind_file(td_config *c, const td_setting *v)
 static bool matches(const char *pattern)
 {
     glob_t found = { 0 };
-    bool   any = !glob(pattern, GLOB_NOSORT, NULL, &found);
+    bool   any = !td_glob(pattern, GLOB_NOSORT, &found);
     globfree(&found);
     return any;
 }

@@ -1,7 +1,6 @@
 /* items.c - reads data sets: files by name or pattern, each parsed by its format. */
 #include "evaluate/items.h"
 
-#include <glob.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,6 +9,7 @@
 #include "base/packed.h"
 #include "base/text.h"
 #include "evaluate/template.h"
+#include "tandem/files.h"
 
 #define FILE_LIMIT ((size_t)1 << 31)
 
@@ -407,7 +407,7 @@ static int find_files(const td_items_spec *spec, glob_t *found, td_error *error)
         char *path = td_path_join(spec->directory ? spec->directory : "", spec->files.at[k]);
         /* a plain name is kept, so that opening it reports the reason */
         int flags = (k ? GLOB_APPEND : 0) | (strpbrk(spec->files.at[k], "*?[") ? 0 : GLOB_NOCHECK);
-        int result = path ? glob(path, flags, NULL, found) : GLOB_NOSPACE;
+        int result = path ? td_glob(path, flags, found) : GLOB_NOSPACE;
         if (result == GLOB_NOMATCH)
             code = td_fail(error, TD_EIO, "no file matches '%s'", path);
         else if (result)

@@ -9,6 +9,7 @@
 
 #include "base/file.h"
 #include "base/map.h"
+#include "tandem/files.h"
 
 /* The limit of the reference implementation: a larger length is noise, not a header. */
 #define HEADER_LIMIT (100u << 20)
@@ -256,8 +257,6 @@ static const char *what_instead(const td_mapped_file *m, const char *path)
     static const struct {
         const char *begins, *is;
     } known[] = {
-        { "version https://git-lfs",
-          "it is a Git LFS pointer, not the file itself: fetch it with 'git lfs pull'" },
         { "PK\3\4", "it is a PyTorch file (.bin, .pt): save it as safetensors" },
         { "\x80\x02", "it is a PyTorch file (.bin, .pt): save it as safetensors" },
         { "GGUF", "it is a llama.cpp file (GGUF): 'tandem convert FILE RUN' reads it as a run" },
@@ -266,6 +265,8 @@ static const char *what_instead(const td_mapped_file *m, const char *path)
     size_t            n = strlen(path);
     if (n > sizeof index && !strcmp(path + n - sizeof index + 1, index))
         return "it is the index of a model in several files: merge them into one safetensors file";
+    if (td_is_pointer(m->data, m->size))
+        return TD_POINTER_ADVICE;
     for (size_t k = 0; k < sizeof known / sizeof *known; k++)
         if (m->size >= strlen(known[k].begins) &&
             !memcmp(m->data, known[k].begins, strlen(known[k].begins)))

@@ -62,17 +62,32 @@ static void show(const td_hook *h)
     atomic_store_explicit(&s->number, atomic_fetch_add(&calls, 1) + 1, memory_order_release);
 }
 
-static td_hook_running running_of(const td_hook *h)
+/* The host's copy of a plugin keeps the texts of its module, so they tell where it is from. */
+static const char *path_of(const td_hook *h)
 {
+    if (h->path)
+        return h->path;
+    return h->where || h->plugin ? td_module_at(h->where ? h->where : h->plugin->name) : NULL;
+}
+
+/* An op of our own computes with what a module's hook gave it: that hook is the one to name. */
+static const td_hook *answerable(const td_hook *innermost)
+{
+    for (const td_hook *h = innermost; h; h = h->outer)
+        if (path_of(h))
+            return h;
+    return innermost;
+}
+
+static td_hook_running running_of(const td_hook *innermost)
+{
+    const td_hook   *h = answerable(innermost);
     const td_plugin *p = h->plugin;
     td_hook_running  out = { .kind = p ? p->kind : NULL,
                              .plugin = p ? p->name : NULL,
                              .hook = h->name,
-                             .path = h->path,
+                             .path = path_of(h),
                              .what = h->what ? h->what : "hook" };
-    /* the host's copy of the plugin keeps the texts of the module, so they tell where it is from */
-    if (!out.path && (h->where || p))
-        out.path = td_module_at(h->where ? h->where : p->name);
     return out;
 }
 

@@ -279,8 +279,10 @@ static int read_run(td_report_data *d, size_t k, td_error *error)
     r->latency = read_latency(r->directory);
     code = td_history_read(r->directory, &r->history, error);
     if (r->history.damaged)
-        td_text_print(&d->notes, "%" PRId64 " damaged lines of '%s/metrics.jsonl' are left out\n",
-                      r->history.damaged, r->directory);
+        td_text_print(&d->notes,
+                      "%" PRId64 " damaged lines of '%s/metrics.jsonl' are left out; the first is "
+                      "line %" PRId64 "\n",
+                      r->history.damaged, r->directory, r->history.first_damaged);
     if (!code && !r->history.n_training)
         td_text_print(
             &d->notes,

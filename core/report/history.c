@@ -68,13 +68,35 @@ static bool take_line(td_history *h, const json_t *j)
     return !isfinite(m.loss) || add(h, false, &m);
 }
 
+/* A line of a step's training or of an evaluation that lacks its loss is damaged: the key may have a
+ * flipped bit. */
+static bool is_whole(json_t *j)
+{
+    static const char *const kinds[][2] = { { "train/", "train/cross_entropy" },
+                                            { "evaluate/", "evaluate/nll" } };
+    const char              *key;
+    json_t                  *value;
+    if (!json_is_object(j) || !json_is_integer(json_object_get(j, "step")))
+        return false;
+    json_object_foreach(j, key, value)
+    {
+        for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++)
+            if (!strncmp(key, kinds[k][0], strlen(kinds[k][0])) && !json_object_get(j, kinds[k][1]))
+                return false;
+    }
+    return true;
+}
+
 static int take_lines(td_history *h, char *rest, const char *path, td_error *error)
 {
+    int64_t n = 0;
     for (char *line; (line = strsep(&rest, "\n")) != NULL;) {
         json_t *j = *line ? json_loads(line, 0, NULL) : NULL;
-        bool    ours = json_is_object(j) && json_is_integer(json_object_get(j, "step"));
+        bool    ours = is_whole(j);
         bool    taken = !ours || take_line(h, j);
-        h->damaged += *line && !ours;
+        n++;
+        if (*line && !ours && !h->damaged++)
+            h->first_damaged = n;
         json_decref(j);
         if (!taken)
             return td_fail(error, TD_ENOMEM, "out of memory while reading '%s'", path);

@@ -9,8 +9,8 @@
  * cache directory (XDG_CACHE_HOME), and a note is logged. free() it; NULL with `error`. */
 char *td_session_cache(td_session *, td_error *error);
 
-/* The user's own, which need not exist yet; NULL: neither XDG_CACHE_HOME nor HOME is set. free()
- * it. */
+/* The user's own, where files can be made: in XDG_CACHE_HOME, or else in HOME/.cache, or else
+ * tandem-UID in TMPDIR or /tmp, closed to others. NULL: there is none. free() it. */
 char *td_user_cache(void);
 
 #endif

@@ -6,7 +6,6 @@
  */
 #include "run/provenance.h"
 
-#include <glob.h>
 #include <inttypes.h>
 #include <jansson.h>
 #include <stdlib.h>
@@ -23,6 +22,7 @@
 #include "run/keep.h"
 #include "run/results.h"
 #include "run/weights.h"
+#include "tandem/files.h"
 #include "tandem/random.h"
 #include "train/reduce.h"
 
@@ -272,11 +272,10 @@ static void stamp_file(stamping *s, const char *path)
     s->newest = st.st_mtim.tv_sec > s->newest ? st.st_mtim.tv_sec : s->newest;
 }
 
-/* A name that exists is taken as it is, whatever it would mean as a pattern. */
 static void stamp_pattern(void *arg, const char *pattern)
 {
     glob_t found = { 0 };
-    if (td_file_exists(pattern) || glob(pattern, 0, NULL, &found))
+    if (td_glob(pattern, 0, &found))
         stamp_file(arg, pattern);
     for (size_t k = 0; k < found.gl_pathc; k++)
         stamp_file(arg, found.gl_pathv[k]);

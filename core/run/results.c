@@ -10,6 +10,7 @@
 #include "base/file.h"
 #include "model/arrange.h"
 #include "plugin/hook.h"
+#include "run/seal.h"
 
 /* ---- as JSON --------------------------------------------------------------------------------- */
 
@@ -158,11 +159,13 @@ static char *path_of(const char *directory, const char *name, const char *ending
     return path;
 }
 
-int td_results_save(const json_t *j, const char *directory, const char *name, td_error *error)
+int td_results_save(json_t *j, const char *directory, const char *name, td_error *error)
 {
     char          *path = j ? path_of(directory, name, ".json", error) : NULL;
     td_atomic_file f;
-    int            code = path ? td_atomic_open(&f, path, error) : td_failed(error, TD_ENOMEM);
+    int            code = path ? td_seal(j, error) : td_failed(error, TD_ENOMEM);
+    if (!code)
+        code = td_atomic_open(&f, path, error);
     if (!code) {
         json_dumpf(j, f.file, JSON_INDENT(2));
         fputc('\n', f.file);
@@ -194,8 +197,9 @@ int td_results_text(td_text *t, const char *directory, const char *name, const c
     return code;
 }
 
+/* Their hash goes into `summary`. */
 static int write_sequences(const td_evaluation *e, const char *directory, const char *name,
-                           td_error *error)
+                           json_t *summary, td_error *error)
 {
     char          *path = path_of(directory, name, ".jsonl", error);
     td_atomic_file f;
@@ -208,6 +212,8 @@ static int write_sequences(const td_evaluation *e, const char *directory, const 
     }
     if (!code)
         code = td_atomic_commit(&f, error);
+    if (!code)
+        code = td_seal_file(summary, path, error);
     free(path);
     return code;
 }
@@ -221,7 +227,7 @@ int td_results_write(const td_session *s, const td_evaluation *e, const char *di
         json_object_update(all, scores);
     /* the summary is written second: if it exists, so do the sequences that it sums up */
     if (!code)
-        code = write_sequences(e, directory, name, error);
+        code = write_sequences(e, directory, name, all, error);
     if (!code)
         code = td_results_save(all, directory, name, error);
     json_decref(all);

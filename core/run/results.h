@@ -39,8 +39,8 @@ void td_results_cell(td_text *, double x);
 /* Write the text to DIRECTORY/NAME plus a suffix; releases the text, which can be used again. */
 int  td_results_text(td_text *, const char *directory, const char *name, const char *ending,
                      td_error *error);
-/* Write one JSON value, indented for readers. */
-int  td_results_save(const json_t *, const char *directory, const char *name, td_error *error);
+/* Write one JSON object, indented for readers, with its hash (seal.h). */
+int  td_results_save(json_t *, const char *directory, const char *name, td_error *error);
 /* Unless `code` is a failure, write `numbers` with their origin (td_results_about). Releases both,
  * which may be NULL. Returns the code. */
 int  td_results_finish(int code, json_t *about, json_t *numbers, const char *directory,

@@ -15,6 +15,7 @@
 #include "base/file.h"
 #include "evaluate/answers.h"
 #include "run/results.h"
+#include "run/seal.h"
 #include "tandem/random.h"
 
 /* ---- JSON ------------------------------------------------------------------------------------ */
@@ -45,16 +46,21 @@ static json_t *load(const char *path, td_error *error)
     if (text && !j)
         td_fail(error, TD_EFORMAT, "'%s' is not JSON: line %d: %s", path, why.line, why.text);
     free(text);
-    return j;
+    if (!j || !td_seal_check(j, path, error))
+        return j;
+    json_decref(j);
+    return NULL;
 }
 
-/* The objects of a .jsonl file as a list; NULL with `error`. */
-static json_t *load_lines(const char *path, td_error *error)
+/* The objects of a .jsonl file as a list; NULL with `error`. `summary` has the file's hash. */
+static json_t *load_lines(const char *path, const json_t *summary, td_error *error)
 {
     char        *text = td_file_read(path, NULL, error), *rest = text;
     json_t      *all = json_array();
     json_error_t why;
     int          code = text && all ? 0 : td_failed(error, TD_ENOMEM), line_number = 0;
+    if (!code)
+        code = td_seal_check_file(summary, path, error);
     for (char *line; !code && (line = strsep(&rest, "\n")) != NULL;) {
         json_t *j = *line ? json_loads(line, 0, &why) : NULL;
         line_number++;
@@ -186,7 +192,7 @@ static int read_heldout(const char *path, const json_t *summary, td_arena *arena
                         td_series_list *out, td_error *error)
 {
     char           *file = td_arena_print(arena, "%sl", path); /* .json, .jsonl */
-    json_t         *lines = file ? load_lines(file, error) : NULL;
+    json_t         *lines = file ? load_lines(file, summary, error) : NULL;
     int64_t         n = (int64_t)json_array_size(lines);
     td_series_item *items = lines ? sequences_of(file, lines, arena, error) : NULL;
     const json_t   *source;
@@ -361,8 +367,8 @@ static int add_metric(td_series_list *l, td_arena *arena, const char *file, cons
 }
 
 /* The samples of a task; NULL without an error if it has none, like a part of a task. */
-static json_t *samples_of(const char *directory, const char *file, const char *task,
-                          td_error *error)
+static json_t *samples_of(const char *directory, const char *file, const json_t *summary,
+                          const char *task, td_error *error)
 {
     td_text path = { 0 };
     json_t *samples = NULL;
@@ -370,7 +376,7 @@ static json_t *samples_of(const char *directory, const char *file, const char *t
     append_plain(task, &path);
     td_text_print(&path, ".jsonl");
     if (td_file_exists(td_text_get(&path)))
-        samples = load_lines(td_text_get(&path), error);
+        samples = load_lines(td_text_get(&path), summary, error);
     td_text_free(&path);
     return samples;
 }
@@ -393,7 +399,7 @@ static int read_tasks(const char *directory, const char *file, const json_t *sum
     {
         td_error why = { 0 };
         size_t   before = out->count;
-        json_t  *samples = code ? NULL : samples_of(directory, file, task, &why);
+        json_t  *samples = code ? NULL : samples_of(directory, file, summary, task, &why);
         if (!code && why.code)
             code = td_fail(error, why.code, "%s", why.text);
         json_object_foreach(results, metric, value)

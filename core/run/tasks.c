@@ -8,6 +8,7 @@
 
 #include "base/file.h"
 #include "run/results.h"
+#include "run/seal.h"
 #include "run/tasks_name.h"
 
 struct td_tasks {
@@ -497,8 +498,9 @@ json_t *td_tasks_results(const td_tasks *t)
 
 /* ---- as files -------------------------------------------------------------------------------- */
 
+/* Their hash goes into `summary`. */
 static int write_samples(const td_answers *a, const char *directory, const char *name,
-                         td_error *error)
+                         json_t *summary, td_error *error)
 {
     td_text        path = { 0 };
     td_atomic_file f;
@@ -509,25 +511,28 @@ static int write_samples(const td_answers *a, const char *directory, const char 
     td_tasks_append(&path, a->task);
     td_text_print(&path, ".jsonl");
     code = path.failed ? out_of_memory(error) : td_atomic_open(&f, td_text_get(&path), error);
-    td_text_free(&path);
-    if (code)
-        return code;
-    json_array_foreach(a->samples, k, sample)
-    {
-        json_dumpf(sample, f.file, JSON_COMPACT);
-        fputc('\n', f.file);
+    if (!code) {
+        json_array_foreach(a->samples, k, sample)
+        {
+            json_dumpf(sample, f.file, JSON_COMPACT);
+            fputc('\n', f.file);
+        }
+        code = td_atomic_commit(&f, error);
     }
-    return td_atomic_commit(&f, error);
+    if (!code)
+        code = td_seal_file(summary, td_text_get(&path), error);
+    td_text_free(&path);
+    return code;
 }
 
 int td_tasks_write(const td_tasks *t, const char *directory, const char *name, td_error *error)
 {
     json_t *results = td_tasks_results(t);
-    int     code = td_make_directories(directory, error);
+    int     code = results ? td_make_directories(directory, error) : out_of_memory(error);
     for (size_t k = 0; k < t->finished && !code; k++)
-        code = write_samples(&t->answers[k], directory, name, error);
+        code = write_samples(&t->answers[k], directory, name, results, error);
     if (!code)
-        code = results ? td_results_save(results, directory, name, error) : out_of_memory(error);
+        code = td_results_save(results, directory, name, error);
     json_decref(results);
     return code;
 }

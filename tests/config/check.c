@@ -119,6 +119,12 @@ Test(check, finds_what_train_would_refuse)
                                  NULL },
                (const char *[]){ "-c", "a.cfg",
                                  "data.sources=({name=\"a\";files=\"empty.jsonl\";})", NULL });
+    /* no document in a file that is not empty */
+    config_file("blank.jsonl", "\n{\"text\": \"\"}\n  \n");
+    expect_all((const char *[]){ "data source 'a' has no text: there is none in 'blank.jsonl'",
+                                 NULL },
+               (const char *[]){ "-c", "a.cfg",
+                                 "data.sources=({name=\"a\";files=\"blank.jsonl\";})", NULL });
     /* every source, not only the first */
     expect_all((const char *[]){ "data source 'a': no file matches 'no.jsonl' (searched from",
                                  "\ndata source 'a': no file matches 'nor*'\n",

@@ -106,8 +106,14 @@ Test(folders, a_model_is_finetuned_and_goes_back)
 Test(folders, without_a_cache_a_folder_is_refused)
 {
     MUST(TRAIN "&& $T convert a there --to llama");
-    scratch_expect(1, "set XDG_CACHE_HOME or HOME to a directory",
+    scratch_expect(1, "set XDG_CACHE_HOME to a directory that can be written",
+                   "XDG_CACHE_HOME=/dev/null $T generate there 'The'");
+    /* others can make files in a place for temporary ones: theirs are not used */
+    scratch_expect(1, "set XDG_CACHE_HOME to a directory that can be written",
+                   "mkdir -p tmp && mkdir -m 777 tmp/tandem-$(id -u) && export TMPDIR=$PWD/tmp && "
                    "env -u HOME -u XDG_CACHE_HOME $T generate there 'The'");
+    MUST("rmdir tmp/* && export TMPDIR=$PWD/tmp && env -u HOME -u XDG_CACHE_HOME $T generate there "
+         "'The' && test $(stat -c %a tmp/tandem-$(id -u)) = 700 && ls tmp/tandem-*/folders/*/*");
     scratch_expect(1, "no format reads models of type 'odd'",
                    "sed -i 's/\"llama\"/\"odd\"/' there/config.json && " OWN_CACHE
                    "$T describe there");

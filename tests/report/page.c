@@ -189,9 +189,15 @@ Test(page, damaged_metrics_are_counted_and_left_out)
 {
     make_two();
     made_put("a", "metrics.jsonl", "{\"step\": 310, \"train/cross\n[1]\nnonsense\n{\"loss\": 1}\n");
+    /* a key with a flipped bit; a line of norms has no loss */
+    made_put("a", "metrics.jsonl",
+             "{\"step\": 320, \"train/cross_entrnpy\": 2, \"train/tokens\": 5}\n"
+             "{\"step\": 320, \"evaluate/facts/nll\": 2, \"evaluate/nlm\": 5}\n"
+             "{\"step\": 320, \"norm/a\": 2}\n");
     made_report r = made_write((const char *const[]){ "a", "b" }, 2, NULL);
     expect_page(r.html);
-    cr_expect(strstr(r.html, "4 damaged lines of"));
+    cr_expect(strstr(r.html, "6 damaged lines of"));
+    cr_expect(strstr(r.html, "the first is line "));
     made_free(&r);
 }
 

@@ -314,17 +314,27 @@ Test(data, truncated_compression_is_reported)
 
 Test(data, empty_text_is_reported)
 {
+    static char blank[(1 << 16) + 7];
     write_scratch("a.txt", "");
     use_text("a.txt", 0);
     expect(PREPARE("a"), 2, "data source 'own' has no text: there is none in '");
     expect(PREPARE("a"), 2, "/a.txt'; leave the source out, or correct its 'files'");
     expect("test ! -e %1$s/a/cache/own.train.bin", 0, "");
-    /* lines without text are only found by reading */
-    write_scratch("a.jsonl", "\n \n");
+    /* a short file is read for it .. */
+    write_scratch("a.jsonl", "\n{\"text\": \"\"}\n \n");
     use_text("a.jsonl", 0);
+    expect(PREPARE("a"), 2, "data source 'own' has no text: there is none in '");
+    /* .. and a long one only when it is prepared */
+    memset(blank, '\n', sizeof blank - 1);
+    write_scratch("a.jsonl", blank);
     expect(PREPARE("b"), 2, "prepared 'own': 0 tokens: its files contain no text");
     expect(PREPARE("b"), 2, "'own' has 0 tokens: its files contain no text");
     expect(PREPARE("b"), 2, "data source 'own' has no text: there is none in '");
+    /* as a clone without `git lfs pull` has it */
+    write_scratch("a.txt", "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 7\n");
+    use_text("a.txt", 0);
+    expect(PREPARE("a"), 2, "a.txt': it is a Git LFS pointer, not the file itself: fetch it");
+    use_text("a.jsonl", 0);
     /* the text comes later: nothing of the failure stays */
     write_scratch("a.jsonl", "{\"text\": \"now\"}\n");
     expect(PREPARE("b"), 0, "prepared 'own': ");

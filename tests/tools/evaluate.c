@@ -104,6 +104,36 @@ Test(evaluate, leaves_its_scores_in_the_run)
     json_decref(all);
 }
 
+static void change(const char *format)
+{
+    char command[500];
+    snprintf(command, sizeof command, format, directory);
+    cr_assert_eq(system(command), 0, "%s", command);
+}
+
+/* A score with another digit is still a score, and a sequence of another name still a sequence: only
+ * a hash tells. */
+Test(evaluate, damaged_scores_are_refused)
+{
+    char    compare[300], path[200];
+    json_t *j;
+    expect(0, "", "", tandem("evaluate %s/red", directory));
+    change("cp -r %1$s/red %1$s/blue");
+    snprintf(compare, sizeof compare, "compare %s/red %s/blue", directory, directory);
+    expect(0, "", "", tandem("%s", compare));
+    change("sed -i '3s/\"hash\":\"./&0/' %s/red/eval/heldout.jsonl");
+    expect(1, "", "heldout.jsonl' is damaged, was edited", tandem("%s", compare));
+    change("cp %1$s/blue/eval/* %1$s/red/eval && "
+           "sed -i 's/\"nll\": [0-9]/&1/' %1$s/red/eval/heldout.json");
+    expect(1, "", "heldout.json' is damaged, or was edited", tandem("%s", compare));
+    /* results of an older version have no hash */
+    j = read_json("red/eval/heldout.json");
+    snprintf(path, sizeof path, "%s/red/eval/heldout.json", directory);
+    cr_assert(!json_object_del(j, "hash") && !json_dump_file(j, path, 0));
+    json_decref(j);
+    expect(0, "", "", tandem("%s", compare));
+}
+
 /* A sequence's score does not depend on its batch. */
 Test(evaluate, sequences_do_not_depend_on_their_batch)
 {

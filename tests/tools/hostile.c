@@ -30,6 +30,20 @@ Test(hostile, what_has_no_end_is_no_module)
             2, "norm-y.so' is not a plugin");
 }
 
+Test(hostile, a_rate_that_trains_nothing)
+{
+    small_expect("i", "%2$s schedule.peak=0", 0, "the learning rate is 0, and nothing");
+}
+
+Test(hostile, a_stack_that_is_too_small)
+{
+    refused("ulimit -s 64 && %1$s doctor", 1, "a stack is 64 KiB, and at least 512 are needed");
+#if !defined __SANITIZE_ADDRESS__
+    small_expect("s", "%2$s -q", 0, "");
+    refused("ulimit -s 512 && %1$s evaluate %2$s/s", 0, "nll");
+#endif
+}
+
 Test(hostile, prompts)
 {
     small_expect("r", "%2$s -q", 0, "");
@@ -42,6 +56,9 @@ Test(hostile, prompts)
     refused("%1$s generate %2$s/r --ids 99999999999999999999", 2, "is not a token id");
     refused("%1$s generate %2$s/r a --max-new-tokens 2 --stop ''", 2, "a stop string is empty");
     refused("%1$s generate %2$s/r a --max-new-tokens 4 >/dev/full", 1, "No space left on device");
+    refused("%1$s generate %2$s/r a --max-new-tokens 4 >&-", 1, "Bad file descriptor");
+    refused("%1$s \"$(printf 'tr\\033[31m')\"", 2, "unknown command 'tr?[31m'");
+    refused("%1$s help \"$(printf 'a\\033[31m')\"", 2, "unknown command 'a?[31m'");
     refused("echo '{\"x\": 1}' >%2$s/p.jsonl; %1$s generate %2$s/r --file %2$s/p.jsonl", 1,
             "p.jsonl:1: the object has no text");
     refused(": >%2$s/p.jsonl; %1$s generate %2$s/r --file %2$s/p.jsonl", 2,

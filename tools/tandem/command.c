@@ -15,17 +15,31 @@
 
 /* ---- errors ---------------------------------------------------------------------------------- */
 
+static void say(const char *format, va_list args)
+{
+    char text[4096];
+    vsnprintf(text, sizeof text, format, args);
+    td_text_printable(text); /* arguments may come from a script, and it from anywhere */
+    fputs(text, stderr);
+}
+
+void td_tool_say(const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    say(format, args);
+    va_end(args);
+}
+
 /* Prints to stderr, not to the log: --quiet must not hide errors, and a run's log file is not open
  * yet. */
 int td_tool_usage_error(td_tool *t, const char *format, ...)
 {
-    char    text[4096];
     va_list args;
+    fprintf(stderr, "tandem %s: ", t->command);
     va_start(args, format);
-    vsnprintf(text, sizeof text, format, args);
+    say(format, args);
     va_end(args);
-    td_text_printable(text); /* arguments may come from a script, and it from anywhere */
-    fprintf(stderr, "tandem %s: %s", t->command, text);
     fprintf(stderr, "\nSee `tandem %s --help`.\n", t->command);
     return TD_EXIT_USAGE;
 }

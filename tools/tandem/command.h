@@ -138,14 +138,16 @@ bool td_tool_positive(td_tool *, const char *name, double otherwise, double *out
 
 /* ---- errors, and what a subcommand works with ------------------------------------------------ */
 
+/* Print to stderr, without what a terminal would obey: names come from strangers. */
+void td_tool_say(const char *format, ...) TD_PRINTF(1, 2);
 /* Print "tandem COMMAND: .." with a hint at --help; returns TD_EXIT_USAGE. */
-int td_tool_usage_error(td_tool *, const char *format, ...) TD_PRINTF(2, 3);
+int  td_tool_usage_error(td_tool *, const char *format, ...) TD_PRINTF(2, 3);
 /* Report a first word that the subcommand does not have as a usage error. */
-int td_tool_no_word(td_tool *, const char *what);
+int  td_tool_no_word(td_tool *, const char *what);
 /* Log the error; returns the exit code for its kind. */
-int td_tool_fail(td_tool *, const td_error *);
+int  td_tool_fail(td_tool *, const td_error *);
 /* Its exit code alone. */
-int td_tool_exit_code(const td_error *);
+int  td_tool_exit_code(const td_error *);
 
 /* The registry, searching --plugin-path first; opened by the first call and owned by the td_tool.
  * NULL after a message. */

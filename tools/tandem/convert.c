@@ -235,8 +235,8 @@ static int read_folder(td_tool *t)
     td_error      e = { 0 };
     int           code = how.registry ? td_convert_read(&how, &errors, &e) : TD_EPLUGIN;
     if (errors.count) {
-        fprintf(stderr, "the config made from '%s' has errors:\n%s\n", how.folder,
-                td_text_get(&errors.text));
+        td_tool_say("the config made from '%s' has errors:\n", how.folder);
+        fprintf(stderr, "%s\n", td_text_get(&errors.text));
         code = TD_EXIT_USAGE;
     } else if (code)
         code = how.registry ? td_tool_fail(t, &e) : TD_EXIT_FAILED;

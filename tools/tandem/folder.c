@@ -19,8 +19,8 @@ static int fail(td_tool *t, const char *folder, const td_errors *errors, const t
 {
     if (!errors->count)
         return td_tool_fail(t, e);
-    fprintf(stderr, "the config made from '%s' has errors:\n%s\n", folder,
-            td_text_get(&errors->text));
+    td_tool_say("the config made from '%s' has errors:\n", folder);
+    fprintf(stderr, "%s\n", td_text_get(&errors->text));
     return TD_EXIT_USAGE;
 }
 

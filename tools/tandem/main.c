@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "base/text.h"
@@ -57,7 +58,7 @@ static int unknown(const char *name)
         names[k] = commands[k].name;
     if (!nearest)
         nearest = td_nearest(name, names, COMMANDS);
-    fprintf(stderr, "tandem: unknown %s '%s'", *name == '-' ? "option" : "command", name);
+    td_tool_say("tandem: unknown %s '%s'", *name == '-' ? "option" : "command", name);
     if (nearest)
         fprintf(stderr, "; did you mean '%s'?", nearest);
     fprintf(stderr, "\n`tandem --help` lists the commands.\n");
@@ -82,14 +83,31 @@ static int run(const td_command *c, int argc, char **argv)
 }
 
 /* If descriptor 0, 1 or 2 is closed, the next file to be opened would get its number, and our
- * output would end up in a checkpoint. */
+ * output would end up in a checkpoint. Results for which there is no output fail to be written, as
+ * on a full disk: the descriptor is for reading only. */
 static void open_standard_files(void)
 {
     int fd;
-    while ((fd = open("/dev/null", O_RDWR)) >= 0 && fd <= 2)
+    while ((fd = open("/dev/null", fcntl(1, F_GETFD) < 0 ? O_RDONLY : O_RDWR)) >= 0 && fd <= 2)
         ;
     if (fd > 2)
         close(fd);
+}
+
+/* A thread's stack is as large as the main one, and what overflows it ends without a message: a
+ * handler of signals has no stack either. LEAST is more than twice what commands were seen to need. */
+static int check_stack(void)
+{
+    enum { LEAST = 512 /* KiB */ };
+    struct rlimit most;
+    if (getrlimit(RLIMIT_STACK, &most) || most.rlim_cur == RLIM_INFINITY ||
+        most.rlim_cur >= (rlim_t)LEAST << 10)
+        return 0;
+    fprintf(stderr,
+            "tandem: the limit on the size of a stack is %llu KiB, and at least %d are needed: "
+            "raise it (ulimit -s %d)\n",
+            (unsigned long long)most.rlim_cur >> 10, LEAST, 16 * LEAST);
+    return TD_EXIT_FAILED;
 }
 
 /* `tandem help train` is `tandem train --help`, and `tandem help plugins new` is `tandem plugins
@@ -144,6 +162,8 @@ int main(int argc, char **argv)
      * processes or on memory). It is called by threads of our own, so it needs no others. */
     setenv("OPENBLAS_NUM_THREADS", "1", 1);
     open_standard_files();
+    if (check_stack())
+        return TD_EXIT_FAILED;
     /* a cell of a study ends with it, and may be one of several processes */
     if (td_follow_parent(argv, &e)) {
         fprintf(stderr, "error: tandem: %s\n", e.text);

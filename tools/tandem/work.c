@@ -207,8 +207,7 @@ void td_work_trust(td_tool *t, const char *modules)
 void td_work_advise(const td_tool *t, const char *modules)
 {
     if (modules && !t->trust)
-        fprintf(
-            stderr,
+        td_tool_say(
             "that may be because the modules that the run was made with, '%s', were not loaded: "
             "--trust loads them, --plugin-path DIR loads your own\n",
             modules);

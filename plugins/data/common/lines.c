@@ -16,6 +16,7 @@
 #include <zstd.h>
 
 #include "regular.h"
+#include "tandem/files.h"
 
 /* A line of JSON is in memory several times: as it is, as strings, as tokens. A whole file is not
  * parsed. Compressed, either may come from a file a thousandth of its size. */
@@ -80,6 +81,9 @@ static int open_streams(lines *l, td_error *error)
     l->file = open_file(l->path, error);
     if (!l->file)
         return TD_EIO;
+    /* as text it would be trained on, and packed it would look damaged */
+    if (td_is_pointer_file(fileno(l->file)))
+        return td_fail(error, TD_EFORMAT, "cannot read '%s': " TD_POINTER_ADVICE, l->path);
     l->packing = ends_with(l->path, ".gz") ? GZIP : ends_with(l->path, ".zst") ? ZSTD : PLAIN;
     if (l->packing == PLAIN)
         return 0;

@@ -13,6 +13,7 @@
 #include "content.h"
 #include "megatron.h"
 #include "shard.h"
+#include "tandem/files.h"
 #include "tandem/random.h"
 
 /* Documents that are encoded together: enough to occupy every thread, few enough to bound memory
@@ -47,7 +48,7 @@ static int add_index(glob_t *files, const char *path, td_error *error)
         code = td_fail(error, TD_ECONFIG,
                        "cannot read '%s', which says where the documents of '%s' begin: %s", index,
                        path, strerror(errno));
-    else if (glob(index, GLOB_APPEND | GLOB_NOESCAPE | GLOB_NOCHECK, NULL, files))
+    else if (td_glob(index, GLOB_APPEND | GLOB_NOCHECK, files))
         code = td_fail(error, TD_ENOMEM, "out of memory for the name '%s'", index);
     free(index);
     return code;

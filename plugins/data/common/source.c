@@ -3,11 +3,13 @@
 #include "source.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "tandem/files.h"
 #include "utf8.h"
 
 /* ---- options --------------------------------------------------------------------------------- */
@@ -62,39 +64,17 @@ int source_check(const data_source *s, size_t i, td_error *error)
 
 /* ---- patterns -------------------------------------------------------------------------------- */
 
-/* A pattern that matches this name only. */
-static bool quote(const char *name, char *out, size_t size)
-{
-    size_t n = 0;
-    for (; *name && n + 3 < size; name++) {
-        if (strchr("\\*?[", *name))
-            out[n++] = '\\';
-        out[n++] = *name;
-    }
-    out[n] = 0;
-    return !*name;
-}
-
-/* A name that exists is taken as it is, whatever it would mean as a pattern. */
-static int find(const char *pattern, int flags, glob_t *found)
-{
-    char        name[8192];
-    struct stat st;
-    bool        exact = !stat(pattern, &st) && quote(pattern, name, sizeof name);
-    return glob(exact ? name : pattern, flags, NULL, found);
-}
-
 /* Appends the files that match, relative to the working directory or else among the shipped files.
  * False: none matches. */
 static bool match(const char *pattern, const td_services *services, int flags, glob_t *found)
 {
     char shipped[4096];
-    if (!find(pattern, flags, found))
+    if (!td_glob(pattern, flags, found))
         return true;
     return *pattern != '/' && services->shipped &&
            (size_t)snprintf(shipped, sizeof shipped, "%s/%s", services->shipped, pattern) <
                sizeof shipped &&
-           !find(shipped, flags, found);
+           !td_glob(shipped, flags, found);
 }
 
 static int no_match(const data_source *s, const char *pattern, td_error *error)
@@ -179,6 +159,16 @@ typedef struct list {
     size_t count, room;
 } list;
 
+/* Whether Git LFS has put a pointer in the place of the file, which would be read as text. */
+static bool is_pointer(const char *path)
+{
+    int  fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    bool is = fd >= 0 && td_is_pointer_file(fd);
+    if (fd >= 0)
+        close(fd);
+    return is;
+}
+
 /* Append a file to the list. */
 static int add_path(list *l, const data_source *s, int part, const char *pattern, const char *path,
                     td_error *error)
@@ -187,6 +177,9 @@ static int add_path(list *l, const data_source *s, int part, const char *pattern
     if (stat(path, &st) || access(path, R_OK))
         return td_fail(error, TD_EIO, "data source '%s': cannot read '%s': %s", s->name, path,
                        strerror(errno));
+    if (is_pointer(path))
+        return td_fail(error, TD_ECONFIG, "data source '%s': cannot read '%s': " TD_POINTER_ADVICE,
+                       s->name, path);
     if (l->count == l->room) {
         size_t room = l->room * 2 + 64;
         named *grown = realloc(l->at, room * sizeof *grown);
@@ -202,16 +195,21 @@ static int add_path(list *l, const data_source *s, int part, const char *pattern
                : td_fail(error, TD_ENOMEM, "out of memory for the name of '%s'", path);
 }
 
-/* What compressed files hold is known only when they are read. */
-static bool may_have_text(const char *path)
+/* A long file is taken to have text: it would have to be read to its end to know that it has none.
+ * One that cannot be read is a problem of another kind. */
+static bool may_have_text(const char *path, source_reads reads, const td_services *services)
 {
+    enum { SHORT = 1 << 16 };
     struct stat st;
-    return stat(path, &st) || st.st_size || !S_ISREG(st.st_mode);
+    if (stat(path, &st) || !S_ISREG(st.st_mode))
+        return true;
+    return st.st_size &&
+           (st.st_size > SHORT || !reads.text || reads.text(reads.config, path, services));
 }
 
 /* One pattern at a time, so that a message can name the pattern that a file came from. */
 static void add_part(list *l, const data_source *s, int part, td_strings patterns,
-                     const td_services *services, problems *p)
+                     source_reads reads, const td_services *services, problems *p)
 {
     bool     text = !patterns.count;
     td_error e = { 0 };
@@ -222,7 +220,7 @@ static void add_part(list *l, const data_source *s, int part, td_strings pattern
         text |= !found.gl_pathc;
         for (size_t k = 0; k < found.gl_pathc; k++) {
             td_error unreadable = { 0 };
-            text |= may_have_text(found.gl_pathv[k]);
+            text = text || may_have_text(found.gl_pathv[k], reads, services);
             if (add_path(l, s, part, patterns.at[i], found.gl_pathv[k], &unreadable))
                 complain(p, &unreadable);
         }
@@ -287,15 +285,15 @@ static void check_list(const list *l, problems *p)
 }
 
 int source_check_files(const void *sources, size_t count, size_t stride, bool held_out_only,
-                       const td_services *services, td_error *error)
+                       source_reads reads, const td_services *services, td_error *error)
 {
     list     l = { 0 };
     problems p = { 0 };
     for (size_t i = 0; i < count; i++) {
         const data_source *s = (const void *)((const char *)sources + i * stride);
         if (!held_out_only || s->held_out_every)
-            add_part(&l, s, PART_TRAIN, s->files, services, &p);
-        add_part(&l, s, PART_HELD_OUT, s->held_out, services, &p);
+            add_part(&l, s, PART_TRAIN, s->files, reads, services, &p);
+        add_part(&l, s, PART_HELD_OUT, s->held_out, reads, services, &p);
     }
     /* qsort must not get NULL, even for zero elements */
     if (l.count)

@@ -158,7 +158,7 @@ static int check_files(const void *config, const td_services *services, td_error
 {
     const instructions_config *c = config;
     return source_check_files(c->sources.at, c->sources.count, sizeof(instructions_source), false,
-                              services, error);
+                              (source_reads){ 0 }, services, error);
 }
 
 static int prepare(const void *config, const td_data_in *in, td_error *error)
@@ -304,7 +304,7 @@ static int open_instructions(const void *config, const td_data_in *in, void **ou
     /* checked before any shard is made, which may take hours */
     code = s && s->sources
                ? source_check_files(c->sources.at, c->sources.count, sizeof(instructions_source),
-                                    in->held_out_only, in->services, error)
+                                    in->held_out_only, (source_reads){ 0 }, in->services, error)
                : td_fail(error, TD_ENOMEM, "out of memory for %zu data sources", c->sources.count);
     for (size_t i = 0; !code && i < c->sources.count; i++)
         code = open_source(s, i, in, error);

@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/megatron.h"
+#include "common/reader.h"
 #include "common/shard.h"
 
 static const td_option source_options[] = { MIXED_SOURCE_OPTIONS("Megatron's .bin; .jsonl or .txt"),
@@ -55,11 +57,29 @@ static int check(const void *config, td_error *error)
     return mixture_check(c->sources, sizeof(text_source), error);
 }
 
-static int check_files(const void *config, const td_services *services, td_error *error)
+static bool has_text(const void *config, const char *path, const td_services *services)
 {
     const text_config *c = config;
-    return source_check_files(c->sources.at, c->sources.count, sizeof(text_source), false, services,
-                              error);
+    int64_t            bad = 0;
+    const char        *text;
+    size_t             size;
+    td_error           e = { 0 };
+    reader *r = megatron_is(path) ? NULL : reader_open(path, c->text, &bad, services, &e);
+    bool    has = !r || reader_next(r, &text, &size, &e) != TD_EEND;
+    reader_close(r);
+    return has;
+}
+
+static int check_sources(const text_config *c, bool held_out_only, const td_services *services,
+                         td_error *error)
+{
+    return source_check_files(c->sources.at, c->sources.count, sizeof(text_source), held_out_only,
+                              (source_reads){ has_text, c }, services, error);
+}
+
+static int check_files(const void *config, const td_services *services, td_error *error)
+{
+    return check_sources(config, false, services, error);
 }
 
 static int prepare(const void *config, const td_data_in *in, td_error *error)
@@ -215,8 +235,7 @@ static int open_text(const void *config, const td_data_in *in, void **out, td_er
                     (long long)in->length, (long long)in->held_out_length);
     /* checked before any shard is made, which may take hours */
     if (!code)
-        code = source_check_files(c->sources.at, c->sources.count, sizeof(text_source),
-                                  in->held_out_only, in->services, error);
+        code = check_sources(c, in->held_out_only, in->services, error);
     for (size_t i = 0; !code && i < c->sources.count; i++)
         code = open_source(s, i, in, error);
     if (!code && !in->held_out_only)

@@ -152,6 +152,22 @@ Test(files, a_name_that_exists_is_no_pattern)
     takes((names){ "d[1].jsonl", "d1.jsonl", 0 }, (names){ "e\\*.jsonl", "e*.jsonl", 0 });
 }
 
+/* Neither do they in the name of a directory, before a pattern or before a name. */
+Test(files, nor_is_a_directory_that_exists)
+{
+    cr_assert(!mkdir("e[1]", 0700) && !mkdir("e1", 0700) && !mkdir("e[1]/sub\\7", 0700));
+    put("e[1]/x.jsonl");
+    put("e1/x.jsonl");
+    put("e1/y.jsonl");
+    put("e[1]/sub\\7/z.jsonl");
+    refuses(
+        (names){ "e[1]/*.jsonl", NULL, 2 }, (names){ "e[1]/x.json?", NULL, 0 },
+        "'e[1]/x.jsonl' is held out by held_out_every, of files \"e[1]/*.jsonl\" of data source "
+        "'a' and trained on by files \"e[1]/x.json?\" of 'b': remove it from one of them");
+    takes((names){ "e[1]/*.jsonl", NULL, 2 }, (names){ "e1/x.jsonl e1/y.jsonl", NULL, 0 });
+    takes((names){ "e[1]/s*/z.jsonl", NULL, 0 }, (names){ "e[1]/sub\\7/z.jsonl", NULL, 0 });
+}
+
 /* Where it does not exist, it is one. */
 Test(files, a_pattern_that_matches_such_a_name)
 {

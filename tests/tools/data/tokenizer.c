@@ -20,6 +20,10 @@ Test(tokenizer, train_tokenizer_refusals)
     expect("%2$s train-tokenizer %3$s tokenizer.plugin=sentencepiece --out %1$s/a.model --files "
            "%1$s/none",
            1, "/none' of --files");
+    expect(
+        "echo 'version https://git-lfs.github.com/spec/v1' >%1$s/p && ! %2$s train-tokenizer %3$s "
+        "tokenizer.plugin=sentencepiece --out %1$s/a.model --files %1$s/p; rm %1$s/p",
+        0, "/p' of --files: it is a Git LFS pointer");
     expect("%2$s train-tokenizer %3$s tokenizer.plugin=sentencepiece --out %1$s/a.model "
            "--vocab-size 9",
            2, "with 9 pieces");

@@ -15,6 +15,7 @@
 
 #include "base/clock.h"
 #include "plugin/hook.h"
+#include "tandem/files.h"
 #include "work.h"
 
 enum {
@@ -183,6 +184,19 @@ static int train_on_data(td_session *w, int64_t size, const char *out, td_error 
     return code;
 }
 
+/* SentencePiece would name neither the file nor the option, and take anything for text. */
+static int check_readable(const char *path, td_error *error)
+{
+    int  fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    bool pointer = fd >= 0 && td_is_pointer_file(fd);
+    if (fd < 0)
+        return td_fail(error, TD_EIO, "cannot read '%s' of --files: %s", path, strerror(errno));
+    close(fd);
+    return pointer
+               ? td_fail(error, TD_EFORMAT, "cannot read '%s' of --files: " TD_POINTER_ADVICE, path)
+               : 0;
+}
+
 /* `files` is "a.txt,b.txt". Each file is opened here first, so that the message can name the
  * option. */
 static int train_on_files(td_session *w, const char *files, int64_t size, const char *out,
@@ -196,9 +210,7 @@ static int train_on_files(td_session *w, const char *files, int64_t size, const 
          p = strtok_r(NULL, ",", &rest)) {
         if (n == MOST_FILES)
             code = td_fail(error, TD_ECONFIG, "--files takes at most %d files", MOST_FILES);
-        else if (access(p, R_OK)) /* SentencePiece would name neither the file nor the option */
-            code = td_fail(error, TD_EIO, "cannot read '%s' of --files: %s", p, strerror(errno));
-        else
+        else if (!(code = check_readable(p, error)))
             list[n++] = p;
     }
     if (!code && !n)
