@@ -246,7 +246,7 @@ Test(compare, reports_mistakes)
 Test(compare, reads_each_run_once)
 {
     child c = compare_with("red", NULL);
-    cr_expect(c.code == 2 && strstr(c.err, "red' is a run that is named already") &&
+    cr_expect(c.code == 2 && strstr(c.err, "red' is a run that was already named") &&
                   strstr(c.err, "name at least two different runs"),
               "%s", c.err);
     child_free(&c);

@@ -187,7 +187,7 @@ static void write_model(const void *config, td_translation *t)
     write_windows(t, &s);
     write_logits(t, &s);
     td_put_bool(t, "tie_word_embeddings", s.tied);
-    /* through `both`: the encoder and the decoder have settings of their own, of which ours are one */
+    /* through `both`: the encoder and the decoder each have settings, and ours are for both */
     write_sizes(&both.inner, &s);
     write_kernel(t);
     write_special(t);
@@ -211,7 +211,7 @@ static const char *ask_type(td_translation *t, const char *group, int64_t k, cha
     snprintf(path, 80, "%s.layer_types.%lld", group, (long long)k);
     type = td_ask_text(t, path);
     if (strcmp(type, full) && strcmp(type, sliding))
-        t->refuse(t, "%s is %s: full_attention and sliding_attention can be read", path, type);
+        t->refuse(t, "%s is %s: only full_attention and sliding_attention can be read", path, type);
     return type;
 }
 
