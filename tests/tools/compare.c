@@ -242,7 +242,7 @@ Test(compare, reports_mistakes)
     child_free(&c);
 }
 
-/* What a pattern such as RUNS/ * adds: a run that is named already, and the prepared data. */
+/* What a pattern such as RUNS/ * adds: a run that was already named, and the prepared data. */
 Test(compare, reads_each_run_once)
 {
     child c = compare_with("red", NULL);

@@ -232,8 +232,8 @@ static void require_types(td_translation *t, const char *group, int64_t layers, 
         const char *type = ask_type(t, group, k, path);
         if (strcmp(type, type_of(every, k)))
             t->refuse(t,
-                      "%s is %s: it can only be %s, as layer %lld is full_attention and so must be "
-                      "its multiples, in both stacks, and no other",
+                      "%s is %s: it can only be %s, as layer %lld is full_attention, and so must be "
+                      "its multiples, but no other layers, in both stacks",
                       path, type, type_of(every, k), (long long)every);
     }
 }
