@@ -231,10 +231,11 @@ static void require_types(td_translation *t, const char *group, int64_t layers, 
     for (int64_t k = 0; k < layers; k++) {
         const char *type = ask_type(t, group, k, path);
         if (strcmp(type, type_of(every, k)))
-            t->refuse(t,
-                      "%s is %s: it can only be %s, as layer %lld is full_attention, and so must be "
-                      "its multiples, but no other layers, in both stacks",
-                      path, type, type_of(every, k), (long long)every);
+            t->refuse(
+                t,
+                "%s is %s: it can only be %s, as layer %lld is full_attention, and so must be "
+                "its multiples, but no other layers, in both stacks",
+                path, type, type_of(every, k), (long long)every);
     }
 }
 
