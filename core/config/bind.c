@@ -242,7 +242,7 @@ static void report_missing(td_binder *b, const td_setting *group, const td_optio
                   o->doc ? o->doc : "");
 }
 
-/* What to write for the string `v` in place of a group. If that is no plugin's name, there are two
+/* What to write for the string `v` in place of a group. If that names no plugin, there are two
  * mistakes, and the correction of the first alone would be refused again. */
 static void print_group_of(td_registry *r, const td_setting *v, const char *kind, const char *name,
                            const char *path, td_text *out)

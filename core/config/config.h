@@ -52,7 +52,7 @@ typedef struct td_config_sources {
     size_t      n_files, n_texts, n_overrides, n_kept;
     const char *search;
     bool        untrusted; /* bind no plugin_path, and note that there is one */
-    /* the origin of the overrides that messages name, which must live as long as the config; NULL:
+    /* where messages say that the overrides come from; must live as long as the config; NULL:
      * the command line */
     const char *origin;
 } td_config_sources;

@@ -45,7 +45,7 @@ typedef struct td_report_data {
     size_t       count;
     bool         tokenizers_differ; /* losses per token are not comparable */
     td_text      notes;             /* what is missing, a line each */
-    td_text      announced;         /* lines of the log about modules, each of which is said once */
+    td_text      announced;         /* lines of the log about modules, each written once */
     td_arena    *arena;
 } td_report_data;
 

@@ -311,7 +311,7 @@ static bool is_outdated(const td_config *c, const td_setting *comm, int64_t proc
     return (processes == 1) != !strcmp(comm->text, alone) || (backend && !backend->kept);
 }
 
-/* The default depends on the processes and the backend of now, even for a run that had others. */
+/* The default depends on the current processes and backend, even for a run that had others. */
 static void bind_comm(td_experiment *x, comm_host *host, td_errors *errors)
 {
     static const char *const of_any[] = { "timeout", "straggler", NULL };

@@ -76,10 +76,10 @@ int     td_team_meet(td_team *, td_engine *, const td_batch *, bool scores, td_e
 /* The code of the recorded failure, or `otherwise`, but never TD_EEND, which would be taken for a
  * request to stop: a plugin that returns it by mistake fails. */
 int     td_team_failure(td_error *error, int otherwise);
-/* [count] zeros, on all ranks or on none: a rank without memory must not leave the others waiting in
- * a sum. NULL with `error`; free() them. */
+/* [count] zeros; either all ranks get them or none does: a rank without memory must not leave the
+ * others waiting in a sum. NULL with `error`; free() them. */
 double *td_team_zeros(td_team *, int64_t count, td_error *error);
-/* Sums over all ranks, in double, on all ranks or on none. */
+/* Sums over all ranks, in double; either all ranks get them or none does. */
 int     td_team_sum(td_team *, double *data, int64_t count, td_error *error);
 /* Append what all ranks have, in the order of ranks, to every rank's `out`. */
 int     td_team_collect(td_team *, const void *own, size_t bytes, td_text *out, td_error *error);

@@ -214,7 +214,7 @@ static int take_more_keys(td_tool *t, const td_flag *f, int argc, char **argv)
     return n;
 }
 
-/* An argument that is no option. */
+/* An argument that is not an option. */
 static void take_operand(td_tool *t, const td_usage *u, char *argument)
 {
     if (u->config && is_override(argument))

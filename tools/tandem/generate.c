@@ -460,7 +460,7 @@ static int run(job *j, const td_run_place *place, td_error *error)
     if (talks && (j->tool->n_plain > (place->run ? 1 : 0) || td_tool_count(j->tool, "--ids") ||
                   td_tool_count(j->tool, "--file")))
         return td_fail(error, TD_ECONFIG,
-                       "--interactive reads prompts as they are typed: leave out the others");
+                       "--interactive reads prompts as they are typed: leave out all others");
     if (!talks)
         code = collect(j, place->run ? 1 : 0, error);
     /* checked before reading the parameters, which takes long */
