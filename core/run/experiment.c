@@ -216,8 +216,8 @@ int td_experiment_set_steps(td_experiment *x, int64_t steps, const char *origin,
 
 /* ---- binding --------------------------------------------------------------------------------- */
 
-/* Whether the group may leave its plugin to another config: what works on text alone needs no model, but
- * may need a number of its group, model.vocab_size. */
+/* Whether the group may lack its plugin: a command that works on text alone needs no model, but may
+ * need a number from its group, model.vocab_size. */
 static bool is_left(const td_experiment *x, const char *path, unsigned needs)
 {
     char              key[64];

@@ -53,7 +53,7 @@ static bool is_path_of_key(const char *name)
     return false;
 }
 
-/* An option of this subcommand that has some likeness to `name`; NULL: none. */
+/* An option of this subcommand that resembles `name`; NULL: none. */
 static const char *option_like(const td_usage *u, const char *name, bool *alike)
 {
     enum { NAMES = 64, OWN = 48 }; /* leaves space for the common options */

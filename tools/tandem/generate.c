@@ -426,7 +426,7 @@ static int converse(job *j, td_error *error)
         if (is_command(line, &history))
             continue;
         if (!td_is_utf8(line)) {
-            puts("that is not UTF-8: it was left out");
+            puts("that line is not UTF-8: it was ignored");
             continue;
         }
         /* without a template each line is a separate prompt */
