@@ -46,8 +46,8 @@ td_config *td_config_load(const char *const *files, size_t n_files, const char *
  * The first `n_kept` of the files and texts were kept by a run, perhaps a stranger's: they must not
  * choose code or other configs, so `plugin_path` and `extends` in them are not followed (an
  * `extends` is noted, because no run writes one). Files that they name may lie beside them. A file
- * of `files` in the directory of a run always counts as kept, and a directory among them stands for
- * the config.cfg in it. */
+ * in the directory of a run always counts as kept. A directory in `files` stands for the config.cfg
+ * in it. */
 typedef struct td_config_sources {
     const char *const *files, *const *texts, *const *overrides;
     size_t      n_files, n_texts, n_overrides, n_kept;

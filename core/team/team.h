@@ -35,12 +35,13 @@ typedef struct td_team_spec {
     void *arg;
 } td_team_spec;
 
-/* NULL with `error`, also if a launcher started several processes and the comm connects only one. */
+/* NULL with `error`, also if a launcher started several processes and the comm connects only
+ * one. */
 td_team *td_team_join(const td_team_spec *, td_error *error);
 void     td_team_leave(td_team *);
 
-int    td_team_rank(const td_team *); /* of a NULL team 0, .. */
-int    td_team_size(const td_team *); /* .. of 1 */
+int    td_team_rank(const td_team *); /* 0 for a NULL team */
+int    td_team_size(const td_team *); /* 1 for a NULL team */
 bool   td_team_leads(const td_team *);
 /* Seconds between signs of life: a few fit into the others' timeout, but not too many. */
 double td_team_interval(const td_team *);
@@ -51,8 +52,8 @@ bool   td_team_is_lost(const td_team *);
  * lowest rank with an error, whose message is put into `error`. An error takes precedence over
  * TD_EEND. */
 int     td_team_agree(td_team *, int code, td_error *error);
-/* The same after transfers, which may have failed on one rank alone; ranks that cannot be reached any
- * more are not asked. */
+/* The same after transfers, which may have failed on one rank alone; ranks that cannot be reached
+ * any more are not asked. */
 int     td_team_settle(td_team *, int code, td_error *error);
 /* Between these two calls the leader calls no other function of the team, and the others do
  * nothing. td_team_end_solo includes td_team_agree. */
