@@ -184,7 +184,7 @@ def rotated_width(attention):
 
 def angles(model, positions, dtype, side=0):
     """cos and sin [B, 1, T, E/2] for positions [B, T]; None without rotation. side: -1 and 1 for queries and keys of a
-    decoder, whose waves decay in xpos."""
+    decoder, whose waves fade in xpos."""
     scheme, width = model["position"], rotated_width(model["attention"])
     if scheme["plugin"] not in ("rope", "xpos"):
         return None
