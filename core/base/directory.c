@@ -226,7 +226,7 @@ char *td_program_find(const char *name)
     const char *path = getenv("PATH");
     char       *copy = strdup(path ? path : ""), *rest = copy, *found = NULL;
     for (char *directory; !found && rest && (directory = strsep(&rest, ":")) != NULL;) {
-        found = td_path_join(*directory ? directory : ".", name); /* an empty item means here */
+        found = td_path_join(*directory ? directory : ".", name); /* empty: here */
         if (found && access(found, X_OK)) {
             free(found);
             found = NULL;

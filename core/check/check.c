@@ -120,7 +120,7 @@ void td_check_failure(td_check *c, const char *hook, int code, const td_error *e
     if (code > 0)
         td_check_finding(c, "%s returns %d: it must return 0 or a negative td_status", hook, code);
     else if (!e->code || !*e->text)
-        td_check_finding(c, "%s fails with %d and no message: describe what is wrong with td_fail",
+        td_check_finding(c, "%s fails with %d and no message: report what is wrong through td_fail",
                          hook, code);
 }
 
@@ -255,8 +255,8 @@ void td_check_leak(td_check *c, const char *what, void (*f)(td_check *, void *),
 {
     /* many repetitions, so that a few bytes each stand out */
     enum { ROUNDS = 5, TIMES = 20 };
-    /* malloc's smallest chunk has 32 bytes. Growth of less than half of that per repetition is not a
-     * leak: free lists fill up where sizes vary, for example with a time written as text. */
+    /* malloc's smallest chunk has 32 bytes. Growth of less than half of that per repetition is not
+     * a leak: free lists fill up where sizes vary, for example with a time written as text. */
     const size_t noise = TIMES * 16;
     size_t       least = SIZE_MAX;
     for (int round = 0; round < ROUNDS; round++) {

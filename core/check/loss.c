@@ -59,7 +59,7 @@ void td_check_sums(td_check *c) { td_check_in_double(c, sums_of); }
 
 /* ---- caps ------------------------------------------------------------------------------------ */
 
-/* A model's loss; of each token, its cross-entropy by the loss and by the model's logits. */
+/* A model's loss, and each token's cross-entropy by the loss and by the model's logits. */
 typedef struct outcome {
     double loss, nll[TD_TOKENS], wanted[TD_TOKENS];
     int    n;
@@ -105,8 +105,8 @@ static void run_with_logits(td_subject *s, outcome *out)
     td_trial_free(s, &t);
 }
 
-/* With a flag that says so and a loss that does not, a capped model would be trained without its
- * cap, and generate with it. */
+/* If the flag were set and the loss did not cap, a capped model would be trained without its cap,
+ * and generate with it. */
 static void caps_of(td_subject *s)
 {
     double *cap = td_check_field(&s->model.architecture, "logit_cap", TD_TYPE_FLOAT);

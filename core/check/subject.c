@@ -213,7 +213,7 @@ static size_t try_subject(td_check *c, const td_plugin *architecture, const td_p
         f(&s);
     else if (!e.code)
         td_check_finding(c,
-                         "%s: check fails without a message: describe what is wrong with td_fail",
+                         "%s: check fails without a message: report what is wrong through td_fail",
                          s.label);
     else
         *why = e;

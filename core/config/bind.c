@@ -67,17 +67,17 @@ static bool is_last_name(const char *path, const char *name)
     return !strcmp(dot ? dot + 1 : path, name);
 }
 
-/* A task's file is no config of a run, and its keys are not explained by `tandem config`. */
+/* A task file is not a run's config, so `tandem config` does not explain its keys. */
 static bool is_task(const td_binder *b) { return !strcmp(b->owner, "task"); }
 
-/* The key that another tool's word stands for; in a task only its own keys do. */
+/* The key that another tool's word stands for; in a task file, only its own keys count. */
 static const char *word_of(const td_binder *b, const char *word, const names *known)
 {
     const char *key = is_task(b) ? td_config_task_word(word) : td_config_word(word);
     return key && (!is_task(b) || is_known(known, key)) ? key : NULL;
 }
 
-/* There is nothing near: perhaps it belongs to another group. */
+/* No known name is close: perhaps the key belongs to another group. */
 static void report_unlike(td_binder *b, const char *path, const td_setting *v, const names *known)
 {
     td_text list = { 0 };
@@ -242,7 +242,7 @@ static void report_missing(td_binder *b, const td_setting *group, const td_optio
                   o->doc ? o->doc : "");
 }
 
-/* What to write for the string `v` in place of a group. If that is no plugin's name, there are two
+/* What to write for the string `v` in place of a group. If that names no plugin, there are two
  * mistakes, and the correction of the first alone would be refused again. */
 static void print_group_of(td_registry *r, const td_setting *v, const char *kind, const char *name,
                            const char *path, td_text *out)

@@ -43,16 +43,17 @@ td_config *td_config_load(const char *const *files, size_t n_files, const char *
 /* The same, with configs as text, too: merged after the files; messages call them "text 1", "text
  * 2". Files that a text extends are looked up in the working directory, then in `search`.
  *
- * The first `n_kept` of the files and texts were kept by a run, perhaps a stranger's: they name no
- * code and no other file, so `plugin_path` and `extends` in them are not followed (an `extends` is noted,
- * because no run writes one); and files that they name may lie beside them. A file of `files` in the directory of a run always counts as kept, and
- * a directory among them stands for the config.cfg in it. */
+ * The first `n_kept` of the files and texts were kept by a run, perhaps a stranger's: they must not
+ * choose code or other configs, so `plugin_path` and `extends` in them are not followed (an
+ * `extends` is noted, because no run writes one). Files that they name may lie beside them. A file
+ * in the directory of a run always counts as kept. A directory in `files` stands for the config.cfg
+ * in it. */
 typedef struct td_config_sources {
     const char *const *files, *const *texts, *const *overrides;
     size_t      n_files, n_texts, n_overrides, n_kept;
     const char *search;
     bool        untrusted; /* bind no plugin_path, and note that there is one */
-    /* the origin of the overrides that messages name, which must live as long as the config; NULL:
+    /* where messages say that the overrides come from; must live as long as the config; NULL:
      * the command line */
     const char *origin;
 } td_config_sources;

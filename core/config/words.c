@@ -19,7 +19,7 @@ static const struct {
     { "train.batch", "batch bs batch_size train_batch_size global_batch_size" },
     { "train.micro_batch",
       "micro_batch micro_batch_size per_device_train_batch_size device_batch_size" },
-    /* they count the parts of a batch, and our key has the size of one */
+    /* these are numbers of micro-batches; our key is the size of one */
     { "train.micro_batch (train.batch / N)",
       "gradient_accumulation_steps gradient_accumulation accumulation_steps accumulate grad_accum "
       "accumulate_grad_batches" },
@@ -58,15 +58,15 @@ static const struct {
                       "distributed_timeout_minutes nccl_timeout" },
     { "run.name", "name run_name exp_name experiment" },
     { "run.dir", "output_dir out_dir save_dir log_dir" },
-    /* options of commands come last: a word that is also a key's, such as max_length, is the key's
-     * wherever keys are written */
+    /* options of commands come last: where keys are written, a word that could be either, such as
+     * max_length, means the key */
     { "--resume", "resume resume_from resume_from_checkpoint" },
     { "--max-new-tokens", "max_length max_tokens max_new_tokens num_predict" },
     { "--temperature", "do_sample sample sampling" },
 };
 enum { ROWS = sizeof table / sizeof *table };
 
-/* The same for the keys of a task's file. */
+/* The same for the keys of a task file. */
 static const struct {
     const char *key, *words;
 } of_tasks[] = {

@@ -94,12 +94,12 @@ static char *run_of(const td_convert_in *how, td_error *error)
 {
     td_text files = { 0 }, path = { 0 };
     char   *cache = td_user_cache(), *run = NULL;
-    int     code =
-        cache ? describe(how, &files, error)
-                  : td_fail(error, TD_EIO,
-                            "there is nowhere to convert '%s' to: set XDG_CACHE_HOME to a directory "
-                                "that can be written, or convert it yourself (tandem convert FOLDER RUN)",
-                            how->folder);
+    int     code = cache ? describe(how, &files, error)
+                         : td_fail(error, TD_EIO,
+                                   "there is nowhere to convert '%s' to: set XDG_CACHE_HOME to a "
+                                       "directory that can be written, or convert it yourself "
+                                       "(tandem convert FOLDER RUN)",
+                                   how->folder);
     /* a changed file gives another name, so what was converted before stays what it was */
     if (!code) {
         td_text_print(&path, "%s/folders/%016" PRIx64, cache,

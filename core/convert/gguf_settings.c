@@ -57,8 +57,8 @@ static int add_text(td_record *r, const char *key, const td_gguf_value *v, td_er
     char                 copy[LONGEST + 1];
     td_format_value      value = { TD_VALUE_TEXT, 0, 0, copy };
     if (size > LONGEST || memchr(text, 0, size))
-        return td_fail(error, TD_EFORMAT, "'%.200s' has %zu bytes, too many, or one is 0", key,
-                       size);
+        return td_fail(error, TD_EFORMAT, "'%.200s' has %zu bytes: too many, or one of them is 0",
+                       key, size);
     memcpy(copy, text, size);
     copy[size] = 0;
     if (!td_is_utf8(copy))

@@ -1,9 +1,9 @@
 /* gguf_vocabulary.c - a tokenizer.json as the keys of a GGUF file, or why llama.cpp would get other
  * ids.
  *
- * llama.cpp knows two kinds of BPE. Its "gpt2" merges bytes by a list of merges, within words that are
- * split by a named pattern. Its "llama" is SentencePiece's: two neighbours whose text is a token
- * are merged, the token with the highest score first. */
+ * llama.cpp knows two kinds of BPE. Its "gpt2" merges bytes by a list of merges, within words that
+ * are split by a named pattern. Its "llama" is SentencePiece's: two neighbours whose text is a
+ * token are merged, the token with the highest score first. */
 #include <ctype.h>
 #include <jansson.h>
 #include <stdlib.h>
@@ -148,8 +148,8 @@ static int check_pairs(const td_token *const *symbols, size_t n, td_error *error
     return 0;
 }
 
-/* Added tokens are taken out of a text first. Where llama.cpp does that differently, and a tokenizer's
- * ids would depend on it, the tokenizer is refused. */
+/* Added tokens are taken out of a text first. Where llama.cpp does that differently, and a
+ * tokenizer's ids would depend on it, the tokenizer is refused. */
 static int check_symbols(const work *w, td_error *error)
 {
     const td_vocabulary *v = &w->vocabulary;
@@ -264,7 +264,7 @@ static int check_token(const work *w, const td_token *t, td_error *error)
             return no_memory(error);
         if (t->type != TD_TOKEN_NORMAL || !td_map_get(w->merged, pair))
             return td_fail(error, TD_EUNSUPPORTED,
-                           "llama.cpp would merge '%.60s' to a token, which no merge here does",
+                           "llama.cpp would merge '%.60s' into a token, which no merge here does",
                            pair);
     }
     return 0;

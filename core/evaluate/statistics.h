@@ -63,8 +63,9 @@ int td_paired_bootstrap(const td_pairs *, int64_t draws, uint64_t seed, td_diffe
  * take into account. */
 int td_seeded_difference(const td_pairs *, td_difference *out, td_error *error);
 
-/* Questions that both models answer right, only one of them, or neither: the difference of the two
- * accuracies. p is McNemar's, exact; the interval is Agresti and Min's (2005). */
+/* The difference of two accuracies, from the numbers of questions that both models, only one of
+ * them or neither answered correctly. p is from McNemar's exact test; the interval is Agresti and
+ * Min's (2005). */
 td_difference td_mcnemar(int64_t both, int64_t only_a, int64_t only_b, int64_t neither);
 
 /* ---- Student's t ------------------------------------------------------------------------------ */

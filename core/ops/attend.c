@@ -233,7 +233,7 @@ static td_tensor *capped(td_tensor *const *in, const td_attrs *a)
     return td_cap(td_scale(td_matmul(in[TD_ATTEND_Q], td_transpose(k, -1, -2)), a->f[0]), a->f[1]);
 }
 
-/* The same and the biases. */
+/* The same, plus the biases. */
 static td_tensor *scores(td_graph *g, td_tensor *const *in, const td_attrs *a)
 {
     int        order[] = { 0, 3, 1, 2 }; /* rows of the transposed table: [B, Tq, Tk, H] */

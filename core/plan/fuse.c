@@ -1,6 +1,6 @@
-/* fuse.c - calls that follow each other and that the backend computes together: see td_fusion.
+/* fuse.c - consecutive calls that the backend computes together: see td_fusion.
  *
- * This comes when all calls are planned and before storages share memory: calls that are computed
+ * This comes after all calls are planned and before storages share memory: calls that are computed
  * together need all their operands at once.
  */
 #include "plan/internal.h"
@@ -57,7 +57,7 @@ static bool shares_state(const td_plan *p, int32_t from, int32_t to, const td_ke
 }
 
 /* The calls from `from` on that could be computed together, if the backend can; copies are calls
- * without a node, and have no op's meaning. */
+ * without a node, and so without an op. */
 static int window(const td_plan *p, int32_t from)
 {
     int32_t n = 0;

@@ -64,8 +64,8 @@ typedef struct td_kernel_call {
     const td_fusion *fusion;   /* computes the call and its neighbours; NULL: the kernel does */
     int32_t          together; /* calls that are computed here: 1, or those of the fusion; 0: it was
                                   computed with one before */
-    bool             dropped; /* an assignment whose value was computed in the state itself */
-    double           seconds; /* profile: over `runs` runs */
+    bool             dropped;  /* an assignment whose value was computed in the state itself */
+    double           seconds;  /* profile: over `runs` runs */
     int64_t          runs;
 } td_kernel_call;
 
@@ -232,7 +232,7 @@ td_view td_view_like(const td_view *order_of, const td_tensor *dims);
 
 /* ---- fuse.c ---------------------------------------------------------------------------------- */
 
-/* Choose which calls are computed together; storages live accordingly longer. */
+/* Choose which calls are computed together; storages live longer accordingly. */
 void td_plan_fuse(td_plan *);
 
 /* ---- place.c --------------------------------------------------------------------------------- */

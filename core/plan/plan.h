@@ -149,7 +149,7 @@ int  td_variables_initialize(td_variables *, const td_device *, int real, uint64
 int  td_variable_write_copy(td_variable *, const td_device *, int real, td_error *error);
 /* How the owners of absent variables are reached from now on; NULL: they are not. */
 void td_variables_reach(td_variables *, const td_remote *);
-/* Bytes as they are in memory, also of an absent variable. */
+/* Bytes as they are in memory; the variable may be absent. */
 int  td_variable_read_bytes(const td_variable *, const td_device *, size_t offset, size_t bytes,
                             void *out, td_error *error);
 /* Write or read all elements, as floats; an absent variable can be written, too. */

@@ -381,7 +381,7 @@ static const char *advice(int code)
     }
 }
 
-/* Lists the operands' dims, which usually show the error; of a fusion, those of its first call. */
+/* Lists the operands' dims, which usually show the error; for a fusion, those of its first call. */
 static int call_failed(const td_plan *p, const td_kernel_call *c, int code, td_error *error)
 {
     const char *path = c->node ? c->node->path : "";

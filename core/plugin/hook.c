@@ -62,7 +62,7 @@ static void show(const td_hook *h)
     atomic_store_explicit(&s->number, atomic_fetch_add(&calls, 1) + 1, memory_order_release);
 }
 
-/* The host's copy of a plugin keeps the texts of its module, so they tell where it is from. */
+/* The host's copy of a plugin points to its module's strings, so their address finds the module. */
 static const char *path_of(const td_hook *h)
 {
     if (h->path)
@@ -70,7 +70,7 @@ static const char *path_of(const td_hook *h)
     return h->where || h->plugin ? td_module_at(h->where ? h->where : h->plugin->name) : NULL;
 }
 
-/* An op of our own computes with what a module's hook gave it: that hook is the one to name. */
+/* An op of our own works on what a module's hook passed to it: that hook is the one to name. */
 static const td_hook *answerable(const td_hook *innermost)
 {
     for (const td_hook *h = innermost; h; h = h->outer)

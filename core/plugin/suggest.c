@@ -1,7 +1,8 @@
 /* suggest.c - names of plugins like one that does not exist, and modules that are not built.
  *
- * People bring other programs' names: "rmsnorm", "adam", "rotary". A table of them would not know the
- * plugins of strangers, so what is searched is what each plugin says of itself: its name and brief.
+ * People bring other programs' names: "rmsnorm", "adam", "rotary". A table of them would not know
+ * the plugins of strangers, so what is searched is what each plugin says about itself: its name and
+ * brief.
  */
 #include "plugin/suggest.h"
 
@@ -21,7 +22,7 @@ enum {
     MOST = 3      /* names suggested at once: more are not a suggestion but a list */
 };
 
-/* A word that was asked for, in any case. */
+/* A word that was asked for, in upper or lower case. */
 typedef struct word {
     const char *at;
     size_t      size;

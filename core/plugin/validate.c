@@ -197,7 +197,7 @@ static int check_table(const char *path, const td_plugin *p, const td_option *ta
 
 /* ---- hooks ----------------------------------------------------------------------------------- */
 
-/* What calls are computed together, if the module was built against headers that have this. */
+/* The fusions, if the module was built against headers that have them. */
 static int check_fusions(const char *path, const td_kernels *k, td_error *error)
 {
     if (k->plugin.size < sizeof *k)

@@ -76,7 +76,7 @@ static const char *variants_of(td_report_data *d, const td_cell *c)
 /* The name of the first variant of such a list stands for all of them. */
 static int first_of(const char *variants) { return (int)strcspn(variants, ","); }
 
-/* Once, not for every seed. */
+/* Noted once, not for every seed. */
 static void note_sharing(td_report_data *d, const char *label, const char *variants)
 {
     const char *others = variants + first_of(variants);

@@ -45,7 +45,7 @@ typedef struct td_report_data {
     size_t       count;
     bool         tokenizers_differ; /* losses per token are not comparable */
     td_text      notes;             /* what is missing, a line each */
-    td_text      announced;         /* lines of the log about modules, each of which is said once */
+    td_text      announced;         /* lines of the log about modules, each written once */
     td_arena    *arena;
 } td_report_data;
 
@@ -59,7 +59,8 @@ const td_measure       *td_report_measure(const td_report_data *, const char *na
  * none. */
 const td_compared_pair *td_report_pair(const td_report_data *, const td_measure *, size_t a,
                                        size_t b, bool *reversed);
-/* The number of a study's phases that the groups are of, and whether a group is the first of its one. */
+/* How many phases of a study the groups belong to, and whether a group is the first of its
+ * phase. */
 size_t                  td_report_phases(const td_report_data *);
 bool                    td_report_begins_phase(const td_report_data *, size_t group);
 /* Half the width of the 95 % interval of a group's score: Student's t over seeds or, for a

@@ -68,8 +68,7 @@ static bool take_line(td_history *h, const json_t *j)
     return !isfinite(m.loss) || add(h, false, &m);
 }
 
-/* A line of a step's training or of an evaluation that lacks its loss is damaged: the key may have a
- * flipped bit. */
+/* A training or evaluation line without its loss is damaged: its key may have a flipped bit. */
 static bool is_whole(json_t *j)
 {
     static const char *const kinds[][2] = { { "train/", "train/cross_entropy" },

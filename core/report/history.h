@@ -18,7 +18,7 @@ typedef struct td_history_point {
 typedef struct td_history {
     td_history_point *training, *evaluations; /* [n_training], [n_evaluations], by step */
     size_t            n_training, n_evaluations;
-    int64_t           damaged; /* lines that are not JSON objects with a step, and a loss if due */
+    int64_t           damaged; /* lines that are not JSON objects with a step, or lack their loss */
     int64_t           first_damaged; /* the number of the first of them, from 1 */
     int64_t           again;         /* lines whose step is earlier than the one before; left out */
 } td_history;

@@ -252,8 +252,8 @@ static void draw_curves(const td_report_data *d, td_document *doc, const view *v
     f->caption = td_report_with_sizes(d, doc, v->caption);
     if (td_report_phases(d) > 1)
         f->caption = td_document_print(doc,
-                                       "%s Phases read different text: only curves of one phase "
-                                       "can be compared.",
+                                       "%s Phases read different text: only curves of the same "
+                                       "phase can be compared.",
                                        f->caption);
 }
 

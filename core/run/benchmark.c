@@ -166,7 +166,7 @@ static int profile(const work *w, td_benchmark *out, td_error *error)
     return code;
 }
 
-/* As at the start of a training. */
+/* As at the start of a training run. */
 static int open_work(work *w, td_error *error)
 {
     td_session *s = w->session;

@@ -26,7 +26,7 @@ static char *runs_of(const char *run, const char *name)
     return directory;
 }
 
-/* BASE/tandem; NULL: files cannot be made in it. */
+/* BASE/tandem; NULL: it is not writable. */
 static char *cache_in(const char *base)
 {
     td_error why = { 0 };
@@ -46,8 +46,8 @@ static char *cache_at_home(const char *home)
     return path;
 }
 
-/* TMPDIR/tandem-UID, or in /tmp. Others can make files there too: one of that name that is not a
- * directory of ours, closed to them, is not used. */
+/* TMPDIR/tandem-UID, or /tmp/tandem-UID. Others can create files there too, so only a directory
+ * that is ours and closed to them is used. */
 static char *temporary_cache(void)
 {
     const char *base = getenv("TMPDIR");
@@ -97,7 +97,7 @@ char *td_session_cache(td_session *s, td_error *error)
         return own;
     }
     td_fail(error, td_failed(&why, TD_EIO),
-            s->entered ? "%.1900s; prepared text would be kept in a cache of your own: set "
+            s->entered ? "%.1900s; to keep prepared text in a cache of your own, set "
                          "XDG_CACHE_HOME to a directory that can be written"
                        : "%.1900s",
             why.text);

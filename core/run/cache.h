@@ -9,7 +9,7 @@
  * cache directory (XDG_CACHE_HOME), and a note is logged. free() it; NULL with `error`. */
 char *td_session_cache(td_session *, td_error *error);
 
-/* The user's own, where files can be made: in XDG_CACHE_HOME, or else in HOME/.cache, or else
+/* The user's own, which is writable: `tandem` in XDG_CACHE_HOME, or else in HOME/.cache, or else
  * tandem-UID in TMPDIR or /tmp, closed to others. NULL: there is none. free() it. */
 char *td_user_cache(void);
 

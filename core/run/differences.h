@@ -42,7 +42,7 @@ void td_changed_between(const char *one, const char *other, td_text *out);
  * says whether there are any. */
 size_t td_changed_say(const char *lines, const char *base, td_text *out, bool *less);
 
-/* What td_changed_say found, to be put before its words; NULL: nothing that needs to be said. */
+/* What td_changed_say found, to be printed before its list; NULL if nothing needs to be said. */
 const char *td_changed_summary(size_t n, bool less);
 
 #endif

@@ -216,8 +216,8 @@ int td_experiment_set_steps(td_experiment *x, int64_t steps, const char *origin,
 
 /* ---- binding --------------------------------------------------------------------------------- */
 
-/* Whether the group may leave its plugin to another config: what works on text alone needs no model, but
- * may need a number of its group, model.vocab_size. */
+/* Whether the group may lack its plugin: a command that works on text alone needs no model, but may
+ * need a number from its group, model.vocab_size. */
 static bool is_left(const td_experiment *x, const char *path, unsigned needs)
 {
     char              key[64];
@@ -311,7 +311,7 @@ static bool is_outdated(const td_config *c, const td_setting *comm, int64_t proc
     return (processes == 1) != !strcmp(comm->text, alone) || (backend && !backend->kept);
 }
 
-/* The default depends on the processes and the backend of now, even for a run that had others. */
+/* The default depends on the current processes and backend, even for a run that had others. */
 static void bind_comm(td_experiment *x, comm_host *host, td_errors *errors)
 {
     static const char *const of_any[] = { "timeout", "straggler", NULL };

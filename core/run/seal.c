@@ -19,7 +19,7 @@ static const char *name_of(const char *path)
     return slash ? slash + 1 : path;
 }
 
-/* Of the values, not of the bytes: spaces and the order of keys carry nothing. */
+/* Of the values, not of the bytes: spaces and the order of keys carry no meaning. */
 static int hash_of(const json_t *results, char hex[17], td_error *error)
 {
     json_t *rest = json_copy((json_t *)results);
@@ -70,7 +70,7 @@ int td_seal_check(const json_t *results, const char *path, td_error *error)
     return td_fail(
         error, TD_EFORMAT,
         "'%s' is damaged, or was edited: the hash of its content is %s, which is not the "
-        "one in it (\"hash\"); run `tandem evaluate` again",
+        "one that it states (\"hash\"); run `tandem evaluate` again",
         path, hex);
 }
 
@@ -86,8 +86,8 @@ int td_seal_check_file(const json_t *results, const char *path, td_error *error)
     return was && !strcmp(was, hex)
                ? 0
                : td_fail(error, TD_EFORMAT,
-                         "'%s' is damaged, was edited, or is of an evaluation that was "
-                         "interrupted: its hash is %s, which is not the one that its summary "
-                         "has (\"files\"); run `tandem evaluate` again",
+                         "'%s' is damaged, was edited, or is from an evaluation that was "
+                         "interrupted: its hash is %s, which is not the one in its summary "
+                         "(\"files\"); run `tandem evaluate` again",
                          path, hex);
 }

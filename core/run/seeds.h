@@ -9,7 +9,7 @@
  * read. A run belongs to the first group from whose first run it differs in its seed, and otherwise
  * only in names and places; two runs with the same seed are never in one group. Each may have begun
  * with the parameters of another run (train.weights), if those runs, in turn, differ in nothing but
- * their seed; they are read in place. Labels, where the options have them, decide instead. */
+ * their seed; they are read in place. If the options have labels, these alone decide. */
 int td_seeds_group(td_comparison *, td_config *const *configs, const td_compare_options *,
                    td_error *error);
 

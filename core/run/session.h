@@ -54,7 +54,7 @@ struct td_session {
     bool       lossy;      /* the tokenizer changes text: bits per byte would mean nothing */
     bool       inputs_end; /* the loaded parameters were trained on inputs that end in eos */
 
-    td_team     *team;     /* the processes of a training; NULL: this one alone */
+    td_team     *team;     /* the processes of a training run; NULL: this one alone */
     int64_t      imagined; /* processes that descriptions are for; 0: the team's */
     td_engine   *engine;   /* allocated; NULL if the session holds no parameters yet */
     td_engine   *sketch;   /* planned but never allocated, for descriptions */

@@ -37,8 +37,9 @@ static bool is_one(const char *variable)
     return value && !strcmp(value, "1");
 }
 
-/* Looked at here, because Open MPI itself would refuse each cell anew. It asks for two variables so that
- * nobody runs as root by accident; a program that set them for the user would defeat that. */
+/* Checked here, because Open MPI itself would refuse every single cell. It asks for two
+ * variables so that nobody runs as root by accident; a program that set them for the user would
+ * defeat that. */
 int td_launcher_check(int64_t processes, td_error *error)
 {
     char *path = td_program_find("mpirun");
@@ -161,7 +162,7 @@ static char **environment(int64_t processes)
         td_text_free(&number);
         return NULL;
     }
-    /* ours come first: free_environment knows them by that */
+    /* ours come first: free_environment recognizes them by that */
     list[kept++] = parent.data;
     if (processes > 1)
         list[kept++] = number.data;

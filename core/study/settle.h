@@ -8,7 +8,7 @@
 
 /* The choices of one variant at one size, the same for all seeds. */
 typedef struct td_settled {
-    td_choices sizes;        /* of the match: for every phase */
+    td_choices sizes;        /* made by `match`, for every phase */
     td_choices budget;       /* for pretraining alone */
     td_text    size, length; /* both in words; free them */
 } td_settled;

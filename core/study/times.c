@@ -60,7 +60,7 @@ int td_times_step(td_times *t, const td_composer *c, const td_point *p, const ch
     if (!t->each)
         threads = threads > processes ? threads / processes : 1;
     td_text_key(text, hash);
-    /* by the config's text: with any option changed a step is measured anew */
+    /* by the config's text: with any option changed a step is measured again */
     snprintf(key, sizeof key, "%s on %" PRId64 " threads", hash, threads);
     if (processes > 1)
         snprintf(key + strlen(key), sizeof key - strlen(key), " of %" PRId64 " processes",

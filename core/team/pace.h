@@ -22,8 +22,8 @@ typedef struct td_pace {
     bool     over;   /* all are finished, or one has failed */
 } td_pace;
 
-/* Between pieces: this rank has done `done`, all together `*sum`. Returns TD_EEND if another rank has
- * failed or was asked to stop. */
+/* Between pieces: this rank has done `done`, and all ranks together `*sum`. Returns TD_EEND if
+ * another rank has failed or was asked to stop. */
 int td_pace_tick(td_pace *, int64_t done, int64_t *sum);
 /* After the last piece, or after a failure (`code`): waits for the others. Ends like td_team_agree. */
 int td_pace_end(td_pace *, int64_t done, int code, td_error *error);

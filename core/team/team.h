@@ -35,12 +35,13 @@ typedef struct td_team_spec {
     void *arg;
 } td_team_spec;
 
-/* NULL with `error`, also if a launcher started several processes and the comm connects only one. */
+/* NULL with `error`, also if a launcher started several processes and the comm connects only
+ * one. */
 td_team *td_team_join(const td_team_spec *, td_error *error);
 void     td_team_leave(td_team *);
 
-int    td_team_rank(const td_team *); /* of a NULL team 0, .. */
-int    td_team_size(const td_team *); /* .. of 1 */
+int    td_team_rank(const td_team *); /* 0 for a NULL team */
+int    td_team_size(const td_team *); /* 1 for a NULL team */
 bool   td_team_leads(const td_team *);
 /* Seconds between signs of life: a few fit into the others' timeout, but not too many. */
 double td_team_interval(const td_team *);
@@ -51,8 +52,8 @@ bool   td_team_is_lost(const td_team *);
  * lowest rank with an error, whose message is put into `error`. An error takes precedence over
  * TD_EEND. */
 int     td_team_agree(td_team *, int code, td_error *error);
-/* The same after transfers, which may have failed on one rank alone; ranks that cannot be reached any
- * more are not asked. */
+/* The same after transfers, which may have failed on one rank alone; ranks that cannot be reached
+ * any more are not asked. */
 int     td_team_settle(td_team *, int code, td_error *error);
 /* Between these two calls the leader calls no other function of the team, and the others do
  * nothing. td_team_end_solo includes td_team_agree. */
@@ -76,10 +77,10 @@ int     td_team_meet(td_team *, td_engine *, const td_batch *, bool scores, td_e
 /* The code of the recorded failure, or `otherwise`, but never TD_EEND, which would be taken for a
  * request to stop: a plugin that returns it by mistake fails. */
 int     td_team_failure(td_error *error, int otherwise);
-/* [count] zeros, on all ranks or on none: a rank without memory must not leave the others waiting in
- * a sum. NULL with `error`; free() them. */
+/* [count] zeros; either all ranks get them or none does: a rank without memory must not leave the
+ * others waiting in a sum. NULL with `error`; free() them. */
 double *td_team_zeros(td_team *, int64_t count, td_error *error);
-/* Sums over all ranks, in double, on all ranks or on none. */
+/* Sums over all ranks, in double; either all ranks get them or none does. */
 int     td_team_sum(td_team *, double *data, int64_t count, td_error *error);
 /* Append what all ranks have, in the order of ranks, to every rank's `out`. */
 int     td_team_collect(td_team *, const void *own, size_t bytes, td_text *out, td_error *error);

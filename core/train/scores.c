@@ -1,4 +1,4 @@
-/* scores.c - between the steps of a training: the held-out loss, tasks, and which checkpoint is the
+/* scores.c - between the steps of training: the held-out loss, tasks, and which checkpoint is the
  * best by them. */
 #include <math.h>
 #include <string.h>

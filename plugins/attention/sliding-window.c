@@ -19,9 +19,9 @@ static const td_option options[] = {
     TD_OPTION_INT(struct sliding_window, window, 4096, 1, 1 << 30,
                   "tokens that self-attention looks back over, including the current one; in an "
                   "encoder, it looks as many ahead"),
-    TD_OPTION_INT(struct sliding_window, full_every, 0, 0, 4096,
-                  "every layer of a stack whose number it divides, counting from 1, has no window; "
-                  "0: all have one"),
+    TD_OPTION_INT(
+        struct sliding_window, full_every, 0, 0, 4096,
+        "every n-th layer of a stack, counting from 1, has no window; 0: all layers have one"),
     HEADS_QKV_NORM,
     HEADS_OUTPUT_NORM,
     HEADS_BIAS_AND_EPS,
@@ -97,8 +97,8 @@ static td_tensor *build(const void *config, const td_attention_in *in)
     bool                         both = !is_full(c, in) && !in->mask.causal;
 
     if (c->full_every && in->layer < 1)
-        return td_graph_fail(x.q->graph, "attention 'sliding-window' with full_every needs the "
-                                         "numbers of layers, which this architecture does not "
+        return td_graph_fail(x.q->graph, "attention 'sliding-window' with full_every needs each "
+                                         "layer's number, which this architecture does not "
                                          "give: set full_every = 0");
     /* the window is set before remember_heads, which sizes the cache by it */
     if (causal)

@@ -1,16 +1,16 @@
-/* xpos.c - rotary positions whose waves fade with distance, fast ones first. Paper: Sun et al. 2022
- * (A Length-Extrapolatable Transformer).
+/* xpos.c - rotary positions whose waves decay with distance, fast ones first. Paper: Sun et al.
+ * 2022 (A Length-Extrapolatable Transformer).
  *
  *     q_n -> q_n e^(i n theta_j) zeta_j^(n/s),   k_m -> k_m e^(i m theta_j) zeta_j^(-m/s)
  *     zeta_j = (2j/E + gamma) / (1 + gamma),   s = scale_base
  *
  * so that a score is multiplied by zeta^((n - m)/s). A key's own factor grows with its position: at
  * 100,000 it would be e^244 for the fastest wave, more than f32 can hold. So factors are clamped to
- * e^-75 .. e^75, which the fastest wave reaches at position 60 s (30,000 by default). Up to
- * there, scores are the paper's; beyond, such a wave, which has long vanished at that distance,
- * stops fading.
+ * e^-75 .. e^75, which the fastest wave reaches at position 60 s (30,000 by default). Up to there,
+ * scores are the paper's; beyond, such a wave, which has long vanished at that distance, stops
+ * decaying.
  *
- * Fading assumes keys behind their queries. An encoder's keys are on both sides, and those of
+ * Decay assumes keys behind their queries. An encoder's keys are on both sides, and those of
  * cross-attention may be, so there queries and keys are only rotated. */
 #include "tandem/kind/position.h"
 
@@ -28,9 +28,9 @@ static const td_option options[] = {
     TD_OPTION_FLOAT(struct xpos, base, 10000, 1, 1e12,
                     "ratio of the longest to the shortest wavelength"),
     TD_OPTION_FLOAT(struct xpos, scale_base, 512, 1, 1e9,
-                    "tokens over which a wave fades by a factor of its zeta"),
+                    "tokens over which a wave decays by a factor of its zeta"),
     TD_OPTION_FLOAT(struct xpos, gamma, 0.4, 0.001, 1e6,
-                    "how evenly waves fade; the fastest has zeta = gamma / (1 + gamma)"),
+                    "how evenly waves decay; the fastest has zeta = gamma / (1 + gamma)"),
     TD_OPTION_END
 };
 
@@ -96,13 +96,14 @@ static int check_head(const void *config, int64_t head_dim, td_error *error)
 }
 
 static const td_position xpos = {
-    .plugin = TD_PLUGIN(td_position, TD_POSITION_KIND, "xpos", options, struct xpos,
-                        .brief = "rotary positions whose waves fade with distance",
-                        .doc = "Waves fade for keys before their query and grow for keys after it. "
-                               "'decoder-biattn' has such keys among the given tokens, and so has "
-                               "attention 'merged' with model.continuous_positions = false: use "
-                               "'rope' there, and also with memory_positions = false in 'merged'.",
-                        .paper = "Sun et al., A Length-Extrapolatable Transformer, 2022"),
+    .plugin =
+        TD_PLUGIN(td_position, TD_POSITION_KIND, "xpos", options, struct xpos,
+                  .brief = "rotary positions whose waves decay with distance",
+                  .doc = "Waves decay for keys before their query and grow for keys after it. "
+                         "'decoder-biattn' has such keys among the given tokens, and so has "
+                         "attention 'merged' with model.continuous_positions = false: use "
+                         "'rope' there, and also with memory_positions = false in 'merged'.",
+                  .paper = "Sun et al., A Length-Extrapolatable Transformer, 2022"),
     .rotate = rotate,
     .check_head = check_head,
 };

@@ -1,4 +1,5 @@
-/* gguf.c - llama.cpp's files through `tandem convert`: what is refused, and tokenizers in the file. */
+/* gguf.c - llama.cpp's files through `tandem convert`: what is refused, and tokenizers in the
+ * file. */
 #include "convert/scratch.h"
 
 TestSuite(gguf, .init = scratch_open, .fini = scratch_close);
@@ -147,7 +148,7 @@ Test(gguf, leaves_tokenizers_out_that_llama_cpp_does_not_have)
 {
     expect_none(PIECES "pieces-unigram.model", "it is not BPE");
     expect_none(WORDS "gpt.json", "it normalizes texts");
-    expect_none(WORDS "llama.json", "would merge '\342\226\201th e' to a token, which no merge");
+    expect_none(WORDS "llama.json", "would merge '\342\226\201th e' into a token, which no merge");
     expect_none(WORDS "odd.json", "it splits words in a way that has no name in GGUF");
 }
 

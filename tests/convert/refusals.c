@@ -189,8 +189,8 @@ Test(refusals, of_stacks_that_differ)
     expect_changed_case("t5gemma-released", 1,
                         "encoder.layer_types.1 is sliding_attention: it can only be full_attention",
                         "/encoder/,$ s/full_attention/sliding_attention/");
-    expect_changed_t5gemma("encoder.layer_types.0 is chunked_attention: full_attention and "
-                           "sliding_attention can be read",
+    expect_changed_t5gemma("encoder.layer_types.0 is chunked_attention: only full_attention "
+                           "and sliding_attention can be read",
                            "/encoder/,$ s/sliding_attention/chunked_attention/");
     expect_changed_t5gemma("encoder.sliding_window is 5: it can only be decoder.sliding_window - "
                            "1, 4, because only the decoder's counts the token itself",

@@ -139,7 +139,7 @@ Test(study, losses_of_two_phases_are_in_rows_of_their_own)
     cr_expect(strstr(r.markdown, "| heldout (pretrain) |"), "%s", r.markdown);
     cr_expect(strstr(r.markdown, "| heldout (finetune) |"), "%s", r.markdown);
     cr_expect(!strstr(r.markdown, "| heldout |\n"), "%s", r.markdown);
-    cr_expect(strstr(r.markdown, "only curves of one phase") ||
+    cr_expect(strstr(r.markdown, "only curves of the same phase") ||
               !strstr(r.markdown, "during training"));
     made_free(&r);
 }

@@ -47,7 +47,7 @@ Test(arguments, of_config)
     expect(2, "config " NANO "--plugin-path no-such", "cannot look for plugins in 'no-such'");
 }
 
-/* As other tools call our options, and keys as if they were options. */
+/* Other tools' names for our options, and keys written like options. */
 Test(arguments, of_other_tools)
 {
     expect(2, "train " NANO "--train.steps=10", "keys have no dashes: write train.steps=VALUE");

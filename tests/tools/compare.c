@@ -242,11 +242,11 @@ Test(compare, reports_mistakes)
     child_free(&c);
 }
 
-/* What a pattern such as RUNS/ * adds: a run that is named already, and the prepared data. */
+/* What a pattern such as RUNS/ * adds: a run that was already named, and the prepared data. */
 Test(compare, reads_each_run_once)
 {
     child c = compare_with("red", NULL);
-    cr_expect(c.code == 2 && strstr(c.err, "red' is a run that is named already") &&
+    cr_expect(c.code == 2 && strstr(c.err, "red' is a run that was already named") &&
                   strstr(c.err, "name at least two different runs"),
               "%s", c.err);
     child_free(&c);

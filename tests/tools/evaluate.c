@@ -111,8 +111,8 @@ static void change(const char *format)
     cr_assert_eq(system(command), 0, "%s", command);
 }
 
-/* A score with another digit is still a score, and a sequence of another name still a sequence: only
- * a hash tells. */
+/* A score with another digit is still a score, and a sequence with another name still a sequence:
+ * only a hash tells. */
 Test(evaluate, damaged_scores_are_refused)
 {
     char    compare[300], path[200];

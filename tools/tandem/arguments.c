@@ -53,7 +53,7 @@ static bool is_path_of_key(const char *name)
     return false;
 }
 
-/* An option of this subcommand that has some likeness to `name`; NULL: none. */
+/* An option of this subcommand that resembles `name`; NULL: none. */
 static const char *option_like(const td_usage *u, const char *name, bool *alike)
 {
     enum { NAMES = 64, OWN = 48 }; /* leaves space for the common options */
@@ -214,7 +214,7 @@ static int take_more_keys(td_tool *t, const td_flag *f, int argc, char **argv)
     return n;
 }
 
-/* An argument that is no option. */
+/* An argument that is not an option. */
 static void take_operand(td_tool *t, const td_usage *u, char *argument)
 {
     if (u->config && is_override(argument))

@@ -138,7 +138,7 @@ bool td_tool_positive(td_tool *, const char *name, double otherwise, double *out
 
 /* ---- errors, and what a subcommand works with ------------------------------------------------ */
 
-/* Print to stderr, without what a terminal would obey: names come from strangers. */
+/* Print to stderr, with control characters replaced: names come from strangers. */
 void td_tool_say(const char *format, ...) TD_PRINTF(1, 2);
 /* Print "tandem COMMAND: .." with a hint at --help; returns TD_EXIT_USAGE. */
 int  td_tool_usage_error(td_tool *, const char *format, ...) TD_PRINTF(2, 3);

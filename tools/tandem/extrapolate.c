@@ -68,8 +68,8 @@ static void print(td_tool *t, const td_extrapolation *e, const char *weights)
     print_table(e);
     for (size_t k = 0; k < e->n_lengths; k++)
         if (!isfinite(e->lengths[k].error)) {
-            puts("-: unknown, because a source of the text has a single sequence of the longest "
-                 "length, and an error takes two of each: shorter --lengths give more");
+            puts("-: unknown, because a source of the text has only one sequence of the longest "
+                 "length, and an error needs two of each source: use shorter --lengths");
             break;
         }
     printf("\nNLL and standard error over %" PRId64 " sequence%s %s; trained at %" PRId64

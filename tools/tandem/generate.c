@@ -426,7 +426,7 @@ static int converse(job *j, td_error *error)
         if (is_command(line, &history))
             continue;
         if (!td_is_utf8(line)) {
-            puts("that is not UTF-8: it was left out");
+            puts("that line is not UTF-8: it was ignored");
             continue;
         }
         /* without a template each line is a separate prompt */
@@ -460,7 +460,7 @@ static int run(job *j, const td_run_place *place, td_error *error)
     if (talks && (j->tool->n_plain > (place->run ? 1 : 0) || td_tool_count(j->tool, "--ids") ||
                   td_tool_count(j->tool, "--file")))
         return td_fail(error, TD_ECONFIG,
-                       "--interactive reads prompts as they are typed: leave out the others");
+                       "--interactive reads prompts as they are typed: leave out all others");
     if (!talks)
         code = collect(j, place->run ? 1 : 0, error);
     /* checked before reading the parameters, which takes long */

@@ -83,8 +83,8 @@ static int run(const td_command *c, int argc, char **argv)
 }
 
 /* If descriptor 0, 1 or 2 is closed, the next file to be opened would get its number, and our
- * output would end up in a checkpoint. Results for which there is no output fail to be written, as
- * on a full disk: the descriptor is for reading only. */
+ * output would end up in a checkpoint. If standard output is closed, writing results fails, as on a
+ * full disk: its descriptor is read-only. */
 static void open_standard_files(void)
 {
     int fd;
@@ -94,8 +94,9 @@ static void open_standard_files(void)
         close(fd);
 }
 
-/* A thread's stack is as large as the main one, and what overflows it ends without a message: a
- * handler of signals has no stack either. LEAST is more than twice what commands were seen to need. */
+/* A thread's stack is as large as the main one, and a process that overflows one ends without a
+ * message: a signal handler has no stack left either. LEAST is more than twice what commands were
+ * measured to need. */
 static int check_stack(void)
 {
     enum { LEAST = 512 /* KiB */ };

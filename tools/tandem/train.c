@@ -95,7 +95,7 @@ typedef struct view {
     double   stepped; /* time at which the last step ended */
     double   sum;     /* of the cross-entropies of `shown` steps: those not shown yet */
     int64_t  shown;
-    int64_t  evaluated; /* step of the last whole evaluation; -1: none */
+    int64_t  evaluated; /* step of the last complete evaluation; -1: none */
 } view;
 
 enum { SLOW_STEP = 5 }; /* seconds */
@@ -253,7 +253,7 @@ static void print_summary(const view *v, const td_session *s, const td_trained *
         print_json(s, t);
         return;
     }
-    /* of a run that was stopped, since it is evaluated again only at its end */
+    /* a run that was stopped is not evaluated again: that happens only at its end */
     if (t->evaluation && v->evaluated >= 0 && v->evaluated != t->step)
         printf("the last evaluation, at step %" PRId64 ":\n", v->evaluated);
     if (t->evaluation)

@@ -315,8 +315,8 @@ void td_work_leave_out_repeated(td_tool *t)
         while (i < n && !(real && !strcmp(seen[i], real)))
             i++;
         if (i < n) {
-            td_log_line(t->log, TD_LOG_WARN, "'%s' is a run that is named already: it is read once",
-                        t->plain[k]);
+            td_log_line(t->log, TD_LOG_WARN,
+                        "'%s' is a run that was already named: it is read once", t->plain[k]);
             free(real);
             continue;
         }

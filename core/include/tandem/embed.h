@@ -262,7 +262,7 @@ int td_session_score(td_session *, td_scored *items, int64_t count,
                      td_evaluation_progress *progress, void *arg, td_error *error);
 
 /* The tokens of a prompt and of an answer to it, as tasks encode them: the answer's tokens are those
- * that it adds to the prompt, and the prompt is ended like the inputs in training. The pointers in
+ * that it adds to the prompt, and the prompt ends as inputs do in training. The pointers in
  * `out` are valid until the next call of this, or until the session is closed. [main] */
 int td_session_encode_pair(td_session *, const char *given, const char *target, td_scored *out,
                            td_error *error);

@@ -1,9 +1,8 @@
-/* files.h - names of files as patterns, and files that are not what their names say. [any]
+/* files.h - file names as patterns, and Git LFS pointers in the place of files. [any]
  *
- * Patterns are those of the shell. The parts of a path that exist are taken as they are, whatever they
- * would mean as a pattern: with a directory of the name "e[1]", the pattern "e[1]/x*" is not looked
- * for in "e1". After the first part that does not exist, "*", "?" and "[..]" are wildcards, and "\"
- * takes their meaning away.
+ * Patterns are the shell's. The leading parts of a path that exist are taken literally: where there
+ * is a directory "e[1]", the pattern "e[1]/x*" does not match files in "e1". From the first part
+ * that does not exist, "*", "?" and "[..]" are wildcards, and "\" escapes them.
  *
  * Example:
  *
@@ -48,7 +47,7 @@ static inline size_t td_glob_existing(const char *pattern, char *part)
     return existing;
 }
 
-/* glob(pattern, flags, NULL, found); GLOB_NOESCAPE is not for it. */
+/* Like glob(pattern, flags, NULL, found), except for parts that exist; not with GLOB_NOESCAPE. */
 static inline int td_glob(const char *pattern, int flags, glob_t *found)
 {
     size_t size = 2 * strlen(pattern) + 1, existing, n = 0;
@@ -64,14 +63,15 @@ static inline int td_glob(const char *pattern, int flags, glob_t *found)
     }
     strcpy(quoted + n, pattern + existing);
     result = glob(quoted, flags, NULL, found);
-    /* with GLOB_NOCHECK, what matches nothing is itself the result; it is shorter without quotes */
+    /* with GLOB_NOCHECK, a pattern that matches nothing is itself the result: restore the original,
+     * which is no longer than the quoted one */
     if (!result && flags & GLOB_NOCHECK && !strcmp(found->gl_pathv[found->gl_pathc - 1], quoted))
         strcpy(found->gl_pathv[found->gl_pathc - 1], pattern);
     free(quoted);
     return result;
 }
 
-/* ---- Git LFS, which puts a short text in the place of a large file that was not fetched -------- */
+/* ---- Git LFS, which leaves a short text in the place of a file that was not fetched ---------- */
 
 #define TD_POINTER_ADVICE \
     "it is a Git LFS pointer, not the file itself: fetch it with 'git lfs pull'"
@@ -83,15 +83,15 @@ static inline bool td_is_pointer(const void *begin, size_t size)
     return size >= sizeof version - 1 && !memcmp(begin, version, sizeof version - 1);
 }
 
-/* The same of an open file, which is at its beginning afterwards. A pointer has at most 1023 bytes,
- * as its specification says: a longer text may begin like one. */
+/* The same for an open file, which is rewound. The specification limits a pointer to 1023 bytes; a
+ * longer text may begin like one. */
 static inline bool td_is_pointer_file(int fd)
 {
     enum { LIMIT = 1024 };
     char        begin[32];
     struct stat st;
     ssize_t     n;
-    /* what is read from a pipe is lost */
+    /* reading from a pipe would consume its data */
     if (fstat(fd, &st) || !S_ISREG(st.st_mode) || st.st_size >= LIMIT)
         return false;
     n = read(fd, begin, sizeof begin);

@@ -230,7 +230,7 @@ TD_CPU_INLINE float td_vdot(const float *x, const float *y, int64_t n)
     return td_vsum((s0 + s1) + (s2 + s3));
 }
 
-/* The largest of a row, -INFINITY of an empty one. NaN is skipped. */
+/* The largest number of a row; -INFINITY if it is empty. NaN is skipped. */
 TD_CPU_INLINE float td_vtop(const float *x, int64_t n)
 {
     td_vf   top = td_vset(-INFINITY);

@@ -64,7 +64,7 @@ TD_CPU_INLINE void deal_eight(td_eight *to, const td_eight *from)
     }
 }
 
-/* Like pack_turned, 8 x 8 at a time, for floats of which all are there. */
+/* Like pack_turned, 8 x 8 at a time, for floats, with none missing. */
 TD_CPU_AVX2 static void turn_eights(float *to, int64_t step, const float *from, int64_t ld,
                                     int64_t depth)
 {
@@ -81,7 +81,7 @@ TD_CPU_AVX2 static void turn_eights(float *to, int64_t step, const float *from, 
         }
 }
 
-/* `narrow` is a constant in each call: it decides nothing in the loops. */
+/* `narrow` is a constant in each call, so the loops do not branch on it. */
 TD_CPU_CLONES static void pack_any(const destination *to, const td_cpu_matrix *x, bool turned,
                                    int64_t width, int64_t depth)
 {
@@ -95,7 +95,7 @@ TD_CPU_CLONES static void pack_any(const destination *to, const td_cpu_matrix *x
         pack_straight(*to, x->data, false, x->ld, width, depth);
 }
 
-/* 16 columns of b that are not there. */
+/* 16 columns beyond the end of b. */
 static void pack_zeros(destination to, int64_t depth)
 {
     for (int64_t p = 0; p < depth; p++)

@@ -41,7 +41,7 @@ typedef struct region {
  * one address every p or every few: in a burst, all line buffers would be occupied, and the kernel
  * would wait. AVX2's kernels have less room for further loads.
  * A kernel takes `runs` of the region or, if that is 0, one of 1 << parts parts of a run. The
- * addresses come from a table, because to compute them would take ports that multiply. */
+ * addresses come from a table, because computing them would occupy ports that multiply. */
 enum { EVERY_WHOLE = 1, EVERY_HALF = 4 };
 typedef struct shares {
     int64_t runs;

@@ -1,4 +1,4 @@
-/* activation.cuh - activations and their slopes, for the kernels that have them as a part. */
+/* activation.cuh - activations and their slopes, for the kernels that contain them. */
 #ifndef TD_CUDA_ACTIVATION_CUH
 #define TD_CUDA_ACTIVATION_CUH
 

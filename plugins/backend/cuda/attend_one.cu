@@ -1,13 +1,13 @@
 /* attend_one.cu - attention of one query in bf16, as in a step of generation: the time is that of
  * reading the keys and values once.
  *
- * The keys of a head are dealt out to the blocks of a cluster, and those of a block among groups
+ * The keys of a head are divided among the blocks of a cluster, and those of a block among groups
  * of LANES threads. Sixteen elements of the head belong to each thread of a group. A group keeps a
- * running maximum and sum, as in attend.cu; these are put together first in a warp, then in a block,
+ * running maximum and sum, as in attend.cu; these are combined first in a warp, then in a block,
  * and then in the cluster, in a fixed order.
  *
  * A thread copies its parts of keys and values to shared memory, some stages ahead, and reads them back
- * itself. A block's first keys are on their way before it knows how many there are: what lies beyond
+ * itself. A block fetches its first keys before it knows how many there are: what lies beyond
  * is read, since the tensor is that large, but does not count.
  */
 #include "attend_cores.cuh"
@@ -23,7 +23,7 @@ enum {
     KEYS_OF_BLOCK = 128, /* worth a block of their own */
     ENOUGH = 256, /* blocks that keep a GPU busy; a constant, so that bits do not depend on it */
     AT_ONCE = 2,  /* keys of a group that are added together: a stage */
-    STAGES = 2,   /* that are on their way */
+    STAGES = 2,   /* on their way at a time */
     VECTORS = 2,  /* of a thread; a group's are neighbours */
     WARPS = TD_CUDA_THREADS / 32
 };
@@ -297,7 +297,7 @@ __device__ inline void meet()
 #endif
 }
 
-/* Put the groups of a warp together, in its first. */
+/* Combine the groups of a warp in its first. */
 template <int LANES> __device__ inline void join_groups(running &r)
 {
 #pragma unroll
@@ -316,7 +316,7 @@ template <int LANES> __device__ inline void join_groups(running &r)
     }
 }
 
-/* Put the warps of a block together, and the result in the cluster's first block. */
+/* Combine the warps of a block, and put the result into the cluster's first block. */
 template <int LANES> __device__ inline void join_warps(partial<LANES> &p, const running &r)
 {
     constexpr int                     WIDTH = partial<LANES>::WIDTH;

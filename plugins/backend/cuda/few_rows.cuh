@@ -1,19 +1,19 @@
 /* few_rows.cuh - the kernel for products in bf16 of few rows with matrices whose columns are
  * contiguous, as in generation: the time is that of reading the matrices once.
  *
- * Blocks have units of some columns, one after the other, and the warps of a block share the inner
- * dimension, 32 terms at a time. A thread copies its pieces of the matrix, 16 bytes each, to shared
- * memory, several steps ahead and across units, and reads them back itself: no thread waits for
- * another before the end of a unit. What it reads are already operands of the tensor cores
- * (mma.m16n8k16, where columns take the place of 16 rows): terms may take any place that both operands
- * agree on. The matrix does not depend on the kernels in front, so its first pieces are on their way
- * before these have ended.
+ * A block computes units of a few columns, one after the other, and the warps of a block share the
+ * inner dimension, 32 terms at a time. A thread copies its pieces of the matrix, 16 bytes each, to
+ * shared memory, several steps ahead and across units, and reads them back itself: no thread waits
+ * for another before the end of a unit. What it reads are already operands of the tensor cores
+ * (mma.m16n8k16, where columns take the place of 16 rows): terms may take any place that both
+ * operands agree on. The matrix does not depend on the kernels in front, so its first pieces are on
+ * their way before these have ended.
  *
  * Sums are in float32: first of a warp, then over the warps in their order. They depend on nothing
  * but the row, the column and the number of terms.
  *
  * One launch serves several matrices that multiply the same rows. It can compute the RMSNorm that the
- * rows come from, and combine two products to a gated linear unit.
+ * rows come from, and combine two products into a gated linear unit.
  */
 #ifndef TD_CUDA_FEW_ROWS_CUH
 #define TD_CUDA_FEW_ROWS_CUH
@@ -31,7 +31,7 @@ enum {
     FEW_NORM_LEAST = 129, /* elements of rows that are normalized here; */
     FEW_NORM_MIDDLE = 1024, /* up to here by a warp each, */
     FEW_NORM_MOST = 4096,   /* and up to here by a whole block, */
-    FEW_NORM_ROWS = 8,      /* so many rows of the former, */
+    FEW_NORM_ROWS = 8,      /* the most rows of the former, */
     FEW_NORM_LONG_ROWS = 2  /* and of the latter */
 };
 

@@ -1,6 +1,6 @@
 /* heads.cu - what comes between the projections of heads and their attention, in one launch: norms,
- * rotations, and appending to the cache. Computed one by one these are up to seven kernels, of which
- * each takes longer to start than to run.
+ * rotations, and appending to the cache. Computed one by one, these are up to seven kernels, each
+ * of which takes longer to start than to run.
  *
  * A job is a chain of such calls: norm, then rotation, then append, each of which may be missing. The
  * 16 threads that have a head's row pass it on in registers, rounded as if it had been stored. Blocks
@@ -33,7 +33,7 @@ typedef struct job {
     td_reals       weight;
     float          eps, sign;
     row_axes       cosine, sine; /* [B, T, E/2] */
-    /* the slots of the buffer, and the tokens in it and new ones of each example */
+    /* the slots of the buffer; for each example, the tokens in it and the new ones */
     int            slots, examples;
     bool           ring;
     const int32_t *lengths, *counts;
@@ -224,8 +224,8 @@ static bool same_place(const td_view *x, const td_view *y)
     return true;
 }
 
-/* The job that goes on with input `from` of call k: one whose last value this is, or a new one; NULL:
- * there is none, or jobs would write what others read. */
+/* The job that continues with input `from` of call k: one whose last value this is, or a new one;
+ * NULL: there is none, or jobs would write what others read. */
 static job *job_for(plan *p, const td_call *const *calls, int k, int from)
 {
     const td_view *x = &calls[k]->in[from];

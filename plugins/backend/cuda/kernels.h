@@ -70,7 +70,7 @@ bool   td_cuda_accepts_matmul(const td_call *);
 /* Of few rows in bf16 (few_rows.cu); the workspace is td_cuda_matmul's. */
 int    td_cuda_few_rows(const td_call *);
 bool   td_cuda_accepts_few_rows(const td_call *);
-/* Products of the same few rows with what is around them, in one launch: see td_fusion. */
+/* Products of the same few rows and what is around them, in one launch: see td_fusion. */
 int    td_cuda_takes_products(const td_call *const *, const td_kernel *const *, int count);
 int    td_cuda_products(const td_call *const *, const td_kernel *const *, int count);
 /* Norms, rotations and appending to the cache of heads (heads.cu), likewise. */

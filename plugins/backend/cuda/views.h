@@ -1,4 +1,4 @@
-/* views.h - what the operands of calls say without a GPU: sizes, and which of them share memory. */
+/* views.h - what operands of calls tell without a GPU: sizes, and which of them share memory. */
 #ifndef TD_CUDA_VIEWS_H
 #define TD_CUDA_VIEWS_H
 
@@ -48,7 +48,7 @@ static inline uintptr_t td_cuda_end(const td_view *v)
     return at;
 }
 
-/* Whether memory lies in both, from the first byte of each to its last: gaps count as well. */
+/* Whether the two overlap, each from its first byte to its last: gaps count as well. */
 static inline bool td_cuda_share_memory(const td_view *x, const td_view *y)
 {
     return x->data && y->data && td_cuda_count(x) > 0 && td_cuda_count(y) > 0 &&

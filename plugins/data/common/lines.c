@@ -81,7 +81,7 @@ static int open_streams(lines *l, td_error *error)
     l->file = open_file(l->path, error);
     if (!l->file)
         return TD_EIO;
-    /* as text it would be trained on, and packed it would look damaged */
+    /* a plain file would be trained on, and a compressed one would look damaged */
     if (td_is_pointer_file(fileno(l->file)))
         return td_fail(error, TD_EFORMAT, "cannot read '%s': " TD_POINTER_ADVICE, l->path);
     l->packing = ends_with(l->path, ".gz") ? GZIP : ends_with(l->path, ".zst") ? ZSTD : PLAIN;

@@ -77,7 +77,7 @@ static void lift(mixture *m, td_list sources, size_t stride, const td_services *
     }
     for (int64_t i = 0; i < m->count; i++) {
         m->ends[i] = (i ? m->ends[i - 1] : 0) + m->counts[i];
-        m->counts[i] = 0; /* order_fill counts anew */
+        m->counts[i] = 0; /* order_fill counts again */
     }
 }
 

@@ -58,7 +58,7 @@ static inline int sync_file(int fd)
     return fsync(fd) && errno != EINVAL && errno != ENOSYS && errno != EOPNOTSUPP ? -1 : 0;
 }
 
-/* Create a file that is new, beside `path`: its name, `path`.RANDOM.tmp, goes to `name`. Nobody can
+/* Create a new file beside `path`; its name, `path`.RANDOM.tmp, is written to `name`. Nobody can
  * have put a link there, and no other process writes to it. A descriptor, or -1 with errno. */
 static inline int open_temporary(const char *path, char *name, size_t size)
 {

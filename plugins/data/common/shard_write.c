@@ -165,7 +165,7 @@ int shard_add_piece(shard_writer *w, const int32_t *ids, int64_t count, int64_t 
         uint16_t narrow = (uint16_t)ids[i];
         put(w, w->bin, w->width == 2 ? (const void *)&narrow : &ids[i], (size_t)w->width);
     }
-    /* hashes the count too, because the borders of pieces are part of the content */
+    /* hashes the count too, because the boundaries of pieces are part of the content */
     w->hash = td_hash(td_hash(w->hash, &count, sizeof count), ids, (size_t)count * sizeof *ids);
     w->sizes[w->pieces] = (int32_t)count;
     w->bytes[w->pieces++] = bytes;

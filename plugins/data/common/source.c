@@ -159,7 +159,7 @@ typedef struct list {
     size_t count, room;
 } list;
 
-/* Whether Git LFS has put a pointer in the place of the file, which would be read as text. */
+/* Whether the file is only a Git LFS pointer, which would be read as text. */
 static bool is_pointer(const char *path)
 {
     int  fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
@@ -195,8 +195,8 @@ static int add_path(list *l, const data_source *s, int part, const char *pattern
                : td_fail(error, TD_ENOMEM, "out of memory for the name of '%s'", path);
 }
 
-/* A long file is taken to have text: it would have to be read to its end to know that it has none.
- * One that cannot be read is a problem of another kind. */
+/* A long file is assumed to have text: to rule that out, all of it would have to be read. One that
+ * cannot be read is a problem of another kind. */
 static bool may_have_text(const char *path, source_reads reads, const td_services *services)
 {
     enum { SHORT = 1 << 16 };

@@ -41,8 +41,8 @@ int source_check(const data_source *, size_t i, td_error *error);
 int source_files(const data_source *, int part, const td_services *, glob_t *found,
                  td_error *error);
 
-/* Whether a file has text, as the plugin that these are the options of reads it; true also where
- * reading it fails. NULL: every file that has a byte may have text. */
+/* Whether a file has text, as the plugin with the options `config` reads it; true also if reading
+ * it fails. NULL: every file that is not empty may have text. */
 typedef struct source_reads {
     bool (*text)(const void *config, const char *path, const td_services *);
     const void *config;
@@ -51,8 +51,8 @@ typedef struct source_reads {
 /* Check that every pattern has files that can be read, that no file of the `count` sources is both
  * trained on and held out, under any name, and that no source names a file twice. Everything wrong
  * is reported in one message, a line each. The sources are `stride` bytes apart. `held_out_only`:
- * training files of which nothing is held out are not looked for. A source none of whose
- * files has text is refused, as far as short files tell. */
+ * training files of which nothing is held out are not looked for. A source is refused if its files
+ * are all short and none has text. */
 int source_check_files(const void *sources, size_t count, size_t stride, bool held_out_only,
                        source_reads, const td_services *, td_error *error);
 

@@ -1,4 +1,4 @@
-/* groups.c - a setting that the config has for each stack, as one. */
+/* groups.c - one setting for what the config has once for each stack. */
 #include "t5gemma.h"
 
 #include <stdarg.h>

@@ -187,7 +187,7 @@ static void write_model(const void *config, td_translation *t)
     write_windows(t, &s);
     write_logits(t, &s);
     td_put_bool(t, "tie_word_embeddings", s.tied);
-    /* through `both`: the encoder and the decoder have settings of their own, of which ours are one */
+    /* through `both`: the encoder and the decoder each have settings, and ours are for both */
     write_sizes(&both.inner, &s);
     write_kernel(t);
     write_special(t);
@@ -211,7 +211,7 @@ static const char *ask_type(td_translation *t, const char *group, int64_t k, cha
     snprintf(path, 80, "%s.layer_types.%lld", group, (long long)k);
     type = td_ask_text(t, path);
     if (strcmp(type, full) && strcmp(type, sliding))
-        t->refuse(t, "%s is %s: full_attention and sliding_attention can be read", path, type);
+        t->refuse(t, "%s is %s: only full_attention and sliding_attention can be read", path, type);
     return type;
 }
 
@@ -231,10 +231,11 @@ static void require_types(td_translation *t, const char *group, int64_t layers, 
     for (int64_t k = 0; k < layers; k++) {
         const char *type = ask_type(t, group, k, path);
         if (strcmp(type, type_of(every, k)))
-            t->refuse(t,
-                      "%s is %s: it can only be %s, as layer %lld is full_attention and so must be "
-                      "its multiples, in both stacks, and no other",
-                      path, type, type_of(every, k), (long long)every);
+            t->refuse(
+                t,
+                "%s is %s: it can only be %s, as layer %lld is full_attention, and so must be "
+                "its multiples, but no other layers, in both stacks",
+                path, type, type_of(every, k), (long long)every);
     }
 }
 

@@ -1,4 +1,4 @@
-/* tensors.c - the names of T5Gemma's tensors, and what is computed of them on the way. */
+/* tensors.c - the names of T5Gemma's tensors, and what is computed from them on the way. */
 #include "t5gemma.h"
 
 #include <stdio.h>

@@ -1,5 +1,5 @@
 /* charsmap.c - reads SentencePiece's table of characters: 4 bytes with the size of a trie, the
- * trie, and the texts that characters become, each with a 0 behind it. Numbers are little-endian.
+ * trie, and the texts that characters become, each followed by a 0. Numbers are little-endian.
  *
  * The trie is a double array, as Yata's library darts-clone stores it. A unit has the byte that
  * leads to it (label), whether a key ends there (leaf), and where its children are (offset): the

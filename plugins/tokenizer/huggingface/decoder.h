@@ -9,7 +9,7 @@ enum decoding_type {
     DECODE_BYTES,   /* characters that stand for bytes (tokenizer_json.h) */
     DECODE_NAMED,   /* tokens such as <0x41> become that byte */
     DECODE_FUSE,    /* all tokens become one */
-    DECODE_STRIP,   /* up to so many characters `from` at the beginning and the end of each token */
+    DECODE_STRIP,   /* up to `begin` characters `from` at the start of a token, `end` at its end */
     DECODE_DROP     /* all `from` in the first token */
 };
 

@@ -23,7 +23,7 @@ int get_text(const json_t *, const char *key, const json_t **out, td_error *erro
 /* A number of at least 0. */
 int get_count(const json_t *, const char *key, size_t otherwise, size_t *out, td_error *error);
 
-/* A copy of a text, with a 0 behind it. NULL: out of memory. */
+/* A copy of a text, followed by a 0. NULL: out of memory. */
 char *copy_text(const json_t *);
 
 #endif

@@ -79,7 +79,7 @@ static int set_pattern(struct step *s, const json_t *j, td_error *error)
     int code = check_keys(pattern, "'pattern'", "String Regex", error);
     if (!code && (!json_is_string(one) || (regex && text)))
         code = td_fail(error, TD_EFORMAT,
-                       "'pattern' must have one of 'String' and 'Regex', a text");
+                       "'pattern' must have a string under either 'String' or 'Regex'");
     if (code)
         return code;
     s->pattern = pattern_new(json_string_value(one), json_string_length(one), !regex, error);

@@ -8,10 +8,10 @@
 #include "trie.h"
 
 struct token {
-    char  *text; /* with a 0 behind it; NULL: no token has this id */
+    char  *text; /* followed by a 0; NULL: no token has this id */
     size_t size;
     double score;   /* of a unigram model */
-    bool   special; /* has no text, and is found in none unless asked for */
+    bool   special; /* has no text, and is not looked for in texts unless asked for */
 };
 
 /* Two tokens that can be merged; of all pairs in a word, the one of lowest rank goes first. */

@@ -91,7 +91,7 @@ Test(sliding_window, not_in_every_layer)
             expect_same("layers", &s, have, plain(&l, &s, s.layer % 3 ? 2 : T, 0), false);
         }
     s.layer = 0;
-    expect_mistake(&l, &s, "needs the numbers of layers, which this architecture does not give");
+    expect_mistake(&l, &s, "needs each layer's number, which this architecture does not give");
     scene_free(&s);
     lab_free(&l);
 }

@@ -55,7 +55,7 @@ Test(tokenizer, full_during_train_tokenizer)
     expect("test \"$(ls -A %1$s)\" = data.cfg", 0, "");
 }
 
-/* A config that completes another one may have sizes of a model without its plugin. */
+/* A config that is to complete another one may have sizes of a model without its plugin. */
 Test(tokenizer, a_part_of_a_model)
 {
     write_scratch("part.cfg", "model = { vocab_size = 397; };\n");

@@ -47,7 +47,7 @@ static int exit_code(int number)
                               : TD_EXIT_REQUEUE;
 }
 
-/* Removes the directory if it was made for this study and has nothing yet. Only calls that a handler
+/* Removes the directory if it was made for this study and is still empty. Only calls that a handler
  * may make. */
 static void unmake(void)
 {

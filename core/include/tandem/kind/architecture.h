@@ -185,7 +185,7 @@ typedef struct td_architecture {
     /* The names of other architectures that a model of this one can be made from, then NULL (`tandem
      * convert --adapt`). NULL: none. */
     const char *const *adapts;
-    /* What a parameter of this architecture is copied from then. Required with `adapts`. [main] */
+    /* What a parameter of this architecture is then copied from. Required with `adapts`. [main] */
     void (*origin)(const char *parameter, td_origin *out);
 } td_architecture;
 

@@ -86,7 +86,7 @@ typedef struct td_attention_in {
     td_part           position; /* the positional scheme; td_rotate and td_attend_with call it */
     bool              rotated;  /* false: td_rotate does nothing (model.cross_positions = false) */
     const td_dropout *dropout;
-    int64_t           layer; /* of the stack, from 1; 0: the architecture does not say */
+    int64_t           layer; /* its number in the stack, from 1; 0: not given */
 } td_attention_in;
 
 typedef struct td_attention {

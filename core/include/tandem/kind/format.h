@@ -134,8 +134,8 @@ typedef struct td_format {
     const char *const *model_types;
     /* From a config to the other program's settings and tensors. [main] */
     void (*write)(const void *config, td_translation *);
-    /* From the other program's settings to a config. Its tensors are named as `write` does. NULL:
-     * the format can only be written. [main] */
+    /* From the other program's settings to a config. Its tensors have the names that `write` gives
+     * them. NULL: the format can only be written. [main] */
     void (*read)(const void *config, td_translation *);
     int32_t container; /* td_format_container */
 } td_format;

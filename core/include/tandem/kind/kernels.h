@@ -128,7 +128,7 @@ typedef struct td_kernel {
     int (*prepare)(const td_call *, int in, void *memory);
 } td_kernel;
 
-/* Calls that follow each other in a plan, computed by one function: for a backend on which starting
+/* Consecutive calls of a plan, computed by one function: for a backend on which starting
  * a kernel takes as long as a short one runs. The results are those of the single kernels. */
 typedef struct td_fusion {
     size_t      size; /* sizeof(td_fusion) */

@@ -1,10 +1,10 @@
 /* kind/position.h - a positional scheme: up to three hooks, each optional. Stateless.
  *
- * A scheme tells a model where tokens are, in one of three places: `embed` adds to the input
- * embeddings (learned, sinusoidal), `rotate` rotates queries and keys (RoPE, xPos), `bias` adds to
- * attention scores (ALiBi, T5, FIRE). The architecture calls `embed` once; attentions call the
- * other two through td_rotate and td_attend_with (kind/attention.h), once per layer. A hook left
- * NULL does nothing, and a plugin without hooks is NoPE.
+ * A scheme tells a model where tokens are. It acts in one of three places: `embed` adds to the
+ * input embeddings (learned, sinusoidal), `rotate` rotates queries and keys (RoPE, xPos), `bias`
+ * adds to attention scores (ALiBi, T5, FIRE). The architecture calls `embed` once; attentions call
+ * the other two through td_rotate and td_attend_with (kind/attention.h), once per layer. A hook
+ * left NULL does nothing, and a plugin without hooks is NoPE.
  *
  * Positions are tensors, i32 [B, T], since packing, padding and generation all shift them; never
  * assume 0, 1, .. A bias should be a table by distance: the fused attention reads it without

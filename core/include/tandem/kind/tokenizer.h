@@ -134,9 +134,9 @@ typedef struct td_tokenizer {
      * written. [main] */
     int (*write_files)(void *state, const td_tokenizer_out *, td_error *error);
     /* How to recognize that a folder of another program has such a tokenizer: "option=name", the
-     * option of a file and that file's name in the folder, then NULL. An option that comes several
-     * times takes the first file that is there; for the first option there must be one. NULL:
-     * none is recognized. */
+     * option of a file and that file's name in the folder, then NULL. An option that is listed
+     * several times takes the first file that exists; the first option must have one. NULL: none is
+     * recognized. */
     const char *const *folder_files;
 } td_tokenizer;
 
