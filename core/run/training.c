@@ -25,16 +25,22 @@ static bool schedule_steps(const td_session *s, const char *path, int64_t *out)
     return text && end != text && *end != '.';
 }
 
-/* A schedule may have its own length, so that a run can be cut short or extended. */
-static void warn_of_schedule(const td_session *s)
+/* Such a run ends well, with the parameters that it began with. */
+static void warn_of_peak(const td_session *s)
 {
-    int64_t     steps, warmup, all = s->x->train.steps;
     const char *peak = td_config_value(s->x->config, "schedule.peak");
     char       *end = NULL;
     if (peak && strtod(peak, &end) == 0 && end != peak)
         td_log_line(s->log, TD_LOG_WARN,
                     "schedule.peak = %s: the learning rate is 0, and nothing will be trained",
                     peak);
+}
+
+/* A schedule may have its own length, so that a run can be cut short or extended. */
+static void warn_of_schedule(const td_session *s)
+{
+    int64_t steps, warmup, all = s->x->train.steps;
+    warn_of_peak(s);
     if (schedule_steps(s, "schedule.warmup", &warmup) && warmup >= all && all)
         td_log_line(s->log, TD_LOG_WARN,
                     "schedule.warmup = %" PRId64 " is not less than train.steps = %" PRId64

@@ -194,6 +194,7 @@ TD_CPU_INLINE void multiply_half(kernel_form f, int half, int64_t depth, const f
     for (int64_t p = 0; p < depth; p++, a += STRIP, b += f.narrow ? TD_LANES : PANEL) {
         td_eight b0 = load_eight(b, f.narrow, half),
                  b1 = load_eight(b + TD_CPU_EIGHT, f.narrow, half);
+        /* both halves share a panel, so one of them fetches the next */
         if (!f.ahead && half == 0 && p % EVERY_HALF == 0)
             __builtin_prefetch(next->at + next->offsets[p / EVERY_HALF], 0, 2);
         if (f.ahead)
